@@ -1,0 +1,1 @@
+//! The ChatFlow client library.

@@ -1,0 +1,30 @@
+//! Room broadcast that any application can embed.
+
+pub mod auth;
+pub mod broker;
+mod chat;
+mod codec;
+mod engine;
+mod error;
+mod hooks;
+mod message;
+mod position;
+pub mod protocol;
+mod settings;
+pub mod store;
+mod validator;
+
+pub use auth::{Action, AllowAll, Anonymous, Authenticator, Authorizer, Credentials, Identity};
+pub use broker::{Broker, LogId, Profile};
+pub use chat::ChatCodec;
+pub use codec::{BadFrame, Codec};
+pub use engine::{
+    Ack, Component, ConnectRequest, Deliver, Engine, EngineBuilder, Health, PublishError, Published, QueueDepth, ShutdownReport, Stats,
+};
+pub use error::{Error, ErrorKind, Result};
+pub use hooks::{Hooks, NoHooks};
+pub use message::{BadRoomId, MAX_ROOM_NAME, Message, MessageId, NodeId, RoomId, Timestamp, UserId, kind};
+pub use position::{BadPosition, Position};
+pub use settings::{Delivery, Live, Settings, SlowPolicy, duration};
+pub use store::{DeadLetter, DeadLetters, Exception, Lease, MessageStore, Page, PageQuery, Stored};
+pub use validator::{ChatValidator, Draft, Limits, MessageValidator, Violation};

@@ -1,0 +1,508 @@
+//! The wire protocol: close codes, error codes, and the frames that are not messages. `docs/protocol.md` shows each.
+
+use bytes::{BufMut, Bytes, BytesMut};
+use bytestring::ByteString;
+use serde::{Deserialize, Serialize};
+
+use crate::{MessageId, Position, Timestamp, Violation};
+
+/// The WebSocket subprotocol of the full dialect.
+pub const SUBPROTOCOL: &str = "chatflow.v1";
+
+/// How many errors in a row end a connection, with [`close::POLICY`].
+pub const ERRORS_IN_A_ROW: u32 = 10;
+
+/// Which of the two dialects a connection speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Dialect {
+    /// No subprotocol: message frames in; answers, errors and broadcasts out, nothing else.
+    #[default]
+    Plain,
+    /// [`SUBPROTOCOL`]: events, operations, and several rooms on one connection besides.
+    V1,
+}
+
+/// WebSocket close codes. 3000–3499: come back; 3500–3999: don't.
+pub mod close {
+    /// Done.
+    pub const NORMAL: u16 = 1000;
+    /// The other side goes away.
+    pub const GOING_AWAY: u16 = 1001;
+    /// The frames break RFC 6455.
+    pub const PROTOCOL: u16 = 1002;
+    /// A binary frame, or no such room.
+    pub const UNACCEPTABLE: u16 = 1003;
+    /// A text frame that is not UTF-8.
+    pub const NOT_UTF8: u16 = 1007;
+    /// Ten errors in a row, or another breach of what is allowed.
+    pub const POLICY: u16 = 1008;
+    /// A frame or message larger than `limits.frame`.
+    pub const TOO_BIG: u16 = 1009;
+    /// A fault of the server.
+    pub const INTERNAL: u16 = 1011;
+    /// The server restarts: come back after the `delayMs` of the `reconnect` event.
+    pub const RESTARTING: u16 = 1012;
+    /// The server has too much to do: come back later, or elsewhere.
+    pub const OVERLOADED: u16 = 1013;
+    /// No sign of life within the ping interval and pong time-out.
+    pub const SILENT: u16 = 3000;
+    /// Read too slowly; resume from the last position.
+    pub const TOO_SLOW: u16 = 3008;
+    /// What follows the position can't be had any more; join afresh.
+    pub const POSITION_LOST: u16 = 3010;
+    /// The token is not valid.
+    pub const BAD_TOKEN: u16 = 3500;
+    /// The user may not do this.
+    pub const FORBIDDEN: u16 = 3501;
+
+    /// Whether a client should connect again after this code.
+    pub fn comes_back(code: u16) -> bool {
+        !matches!(code, NORMAL | PROTOCOL | UNACCEPTABLE | NOT_UTF8 | POLICY | TOO_BIG | 3500..=3999)
+    }
+}
+
+/// Stable codes of `error` frames and HTTP problems.
+pub mod code {
+    /// Not a JSON object, a duplicate key, or a text that is not Unicode.
+    pub const BAD_JSON: &str = "bad_json";
+    /// Nested deeper than 32.
+    pub const TOO_DEEP: &str = "too_deep";
+    /// Fields are missing, of the wrong type, or break a limit: `errors` names each.
+    pub const INVALID: &str = "invalid";
+    /// The frame's `roomId` is not the connection's room, or the session is not a member of it.
+    pub const WRONG_ROOM: &str = "wrong_room";
+    /// No such room, or not a room's name.
+    pub const BAD_ROOM: &str = "bad_room";
+    /// The `messageId` was used for another message.
+    pub const ID_CONFLICT: &str = "id_conflict";
+    /// Not allowed, or `userId`/`username` of somebody else.
+    pub const FORBIDDEN: &str = "forbidden";
+    /// More messages than the publish rate.
+    pub const RATE_LIMITED: &str = "rate_limited";
+    /// The log or a queue is full; the message was not taken.
+    pub const OVERLOADED: &str = "overloaded";
+    /// The broker or store is away; the message was not taken, or its outcome is not known: send it again under its id.
+    pub const UNAVAILABLE: &str = "unavailable";
+    /// The server is shutting down; the message was not taken.
+    pub const DRAINING: &str = "draining";
+    /// The entry is larger than the broker takes.
+    pub const TOO_BIG: &str = "too_big";
+    /// A position that is not written `"<epoch>:<offset>"`.
+    pub const BAD_POSITION: &str = "bad_position";
+    /// An `op` that there isn't, or with wrong fields.
+    pub const BAD_OP: &str = "bad_op";
+    /// A fault of the server.
+    pub const INTERNAL: &str = "internal";
+}
+
+/// An operation of the v1 dialect, as a client sends it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "op", rename_all = "lowercase")]
+pub enum Op {
+    /// Become a member of another room.
+    #[serde(rename_all = "camelCase")]
+    Join {
+        /// The room.
+        room_id: String,
+        /// Resume after this position.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        after: Option<String>,
+        /// The last so many messages first.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        history: Option<usize>,
+        /// Comes back in the `welcome` or the error.
+        #[serde(default, rename = "ref", skip_serializing_if = "Option::is_none")]
+        reference: Option<String>,
+    },
+    /// Stop being a member of a room.
+    #[serde(rename_all = "camelCase")]
+    Leave {
+        /// The room.
+        room_id: String,
+        /// Comes back in the `left` event or the error.
+        #[serde(default, rename = "ref", skip_serializing_if = "Option::is_none")]
+        reference: Option<String>,
+    },
+}
+
+/// Somebody connected to a room.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MemberInfo {
+    /// The session.
+    pub session: String,
+    /// The user: authenticated, or as claimed in the last message; absent until then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user_id: Option<String>,
+    /// The name, likewise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub username: Option<String>,
+}
+
+/// An event frame of the v1 dialect.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "lowercase")]
+pub enum Event {
+    /// First on a connection without a room, and first after joining a room.
+    #[serde(rename_all = "camelCase")]
+    Welcome {
+        /// This connection's session.
+        session: String,
+        /// The room joined; absent on a connection without one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        room_id: Option<String>,
+        /// Where the member stands: the next broadcasts follow this position. Absent without a room.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        position: Option<Position>,
+        /// Whether everything after the asked position follows; true when none was asked.
+        recovered: bool,
+        /// Why not.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reason: Option<String>,
+        /// Whether acknowledged messages survive the server.
+        durable: bool,
+        /// What the server allows.
+        limits: WelcomeLimits,
+        /// The `ref` of the join.
+        #[serde(default, rename = "ref", skip_serializing_if = "Option::is_none")]
+        reference: Option<String>,
+    },
+    /// Left a room.
+    #[serde(rename_all = "camelCase")]
+    Left {
+        /// The room.
+        room_id: String,
+        /// The `ref` of the leave.
+        #[serde(default, rename = "ref", skip_serializing_if = "Option::is_none")]
+        reference: Option<String>,
+    },
+    /// Messages were passed over: the member was too slow and its room skips.
+    #[serde(rename_all = "camelCase")]
+    Gap {
+        /// The room.
+        room_id: String,
+        /// The last position before the gap; ask the history from here.
+        after: Position,
+        /// The next broadcasts follow this position.
+        position: Position,
+    },
+    /// The server will close soon: connect again.
+    #[serde(rename_all = "camelCase")]
+    Reconnect {
+        /// Wait so many milliseconds first.
+        delay_ms: u64,
+        /// Other servers to try.
+        alternates: Vec<String>,
+    },
+    /// Who came and went. The first one after a `welcome` names everybody, unless the room is large.
+    #[serde(rename_all = "camelCase")]
+    Presence {
+        /// The room.
+        room_id: String,
+        /// How many members it has on this node.
+        count: usize,
+        /// Who came, or changed name.
+        joined: Vec<MemberInfo>,
+        /// The sessions that went.
+        left: Vec<String>,
+    },
+}
+
+/// The limits that a `welcome` tells.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct WelcomeLimits {
+    /// The largest frame, bytes.
+    pub frame: usize,
+    /// Messages per second that this identity may publish; 0 = as many as it likes.
+    pub publish_rate: u32,
+    /// Rooms on one connection.
+    pub rooms: usize,
+    /// Unanswered messages on one connection, beyond which the server stops reading.
+    pub in_flight: usize,
+}
+
+/// The fields of a `SUCCESS` answer.
+#[derive(Debug, Clone, Copy)]
+pub struct Answer<'a> {
+    /// The message.
+    pub id: MessageId,
+    /// Its room.
+    pub room: &'a str,
+    /// Its position, if it is known.
+    pub position: Option<Position>,
+    /// When the server accepted it.
+    pub at: Timestamp,
+    /// The client's own timestamp.
+    pub client_timestamp: &'a str,
+    /// The client's reference.
+    pub reference: Option<&'a str>,
+    /// More `,"name":value` pairs.
+    pub echo: &'a [u8],
+}
+
+impl Answer<'_> {
+    /// Appends the JSON object.
+    pub fn write(&self, out: &mut BytesMut) {
+        out.put_slice(br#"{"status":"SUCCESS","messageId":""#);
+        put_uuid(out, self.id);
+        out.put_slice(br#"","roomId":""#);
+        out.put_slice(self.room.as_bytes());
+        if let Some(position) = self.position {
+            out.put_slice(br#"","position":""#);
+            put_position(out, position);
+        }
+        out.put_slice(br#"","timestamp":""#);
+        let from = out.len();
+        put_timestamp(out, self.at);
+        let until = out.len();
+        out.put_slice(br#"","serverTimestamp":""#);
+        out.extend_from_within_range(from, until);
+        out.put_slice(br#"","clientTimestamp":"#);
+        put_json(out, self.client_timestamp);
+        if let Some(reference) = self.reference {
+            out.put_slice(br#","ref":"#);
+            put_json(out, reference);
+        }
+        out.put_slice(self.echo);
+        out.put_u8(b'}');
+    }
+}
+
+/// An `error` frame.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ErrorFrame {
+    /// Always `"error"`.
+    pub status: String,
+    /// One of [`code`].
+    pub code: String,
+    /// What is wrong, one text each, beginning with the field's name where there is one.
+    pub errors: Vec<String>,
+    /// The message, if its id is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message_id: Option<String>,
+    /// The room, if it is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub room_id: Option<String>,
+    /// The client's reference.
+    #[serde(default, rename = "ref", skip_serializing_if = "Option::is_none")]
+    pub reference: Option<String>,
+    /// Whether sending the same again may succeed.
+    pub retryable: bool,
+    /// Wait so many milliseconds before that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_after_ms: Option<u64>,
+    /// Server time.
+    pub timestamp: String,
+}
+
+impl ErrorFrame {
+    /// An error of this code that is not worth trying again.
+    pub fn new(code: &str, errors: Vec<String>) -> Self {
+        Self {
+            status: "error".into(),
+            code: code.into(),
+            errors,
+            message_id: None,
+            room_id: None,
+            reference: None,
+            retryable: false,
+            retry_after_ms: None,
+            timestamp: Timestamp::now().to_string(),
+        }
+    }
+
+    /// The same for a list of violations.
+    pub fn violations(code: &str, violations: &[Violation]) -> Self {
+        Self::new(code, violations.iter().map(ToString::to_string).collect())
+    }
+
+    /// The same, worth trying again after `ms` milliseconds.
+    #[must_use]
+    pub fn retry_after(mut self, ms: u64) -> Self {
+        self.retryable = true;
+        self.retry_after_ms = Some(ms);
+        self
+    }
+
+    /// The same, about this message or operation.
+    #[must_use]
+    pub fn about(mut self, id: Option<String>, reference: Option<ByteString>) -> Self {
+        self.message_id = id;
+        self.reference = reference.map(|r| r.to_string());
+        self
+    }
+}
+
+/// Appends one unmasked WebSocket text frame whose payload `write` appends.
+///
+/// The header's place is reserved first and filled in afterwards: a payload is written once, where it stays.
+pub fn put_text_frame(out: &mut BytesMut, write: impl FnOnce(&mut BytesMut)) {
+    let start = out.len();
+    // Most frames have 126 to 65,535 bytes and a header of four; others are moved.
+    out.put_slice(&[0x81, 126, 0, 0]);
+    write(out);
+    let len = out.len() - start - 4;
+    match len {
+        0..126 => {
+            out[start + 1] = len as u8;
+            out.copy_within(start + 4.., start + 2);
+            out.truncate(start + 2 + len);
+        }
+        126..=0xffff => out[start + 2..start + 4].copy_from_slice(&(len as u16).to_be_bytes()),
+        _ => {
+            out.put_slice(&[0; 6]);
+            out.copy_within(start + 4..start + 4 + len, start + 10);
+            out[start + 1] = 127;
+            out[start + 2..start + 10].copy_from_slice(&(len as u64).to_be_bytes());
+        }
+    }
+}
+
+/// One unmasked close frame.
+pub fn close_frame(code: u16, reason: &str) -> Bytes {
+    let reason = &reason.as_bytes()[..reason.floor_char_boundary(123)];
+    let mut out = BytesMut::with_capacity(4 + reason.len());
+    out.put_slice(&[0x88, 2 + reason.len() as u8]);
+    out.put_u16(code);
+    out.put_slice(reason);
+    out.freeze()
+}
+
+/// Appends `text` as a JSON string.
+pub fn put_json(out: &mut BytesMut, text: &str) {
+    let plain = |b: u8| b >= 0x20 && b != b'"' && b != b'\\';
+    if text.bytes().all(plain) {
+        out.reserve(text.len() + 2);
+        out.put_u8(b'"');
+        out.put_slice(text.as_bytes());
+        out.put_u8(b'"');
+    } else {
+        // Writing a string into memory can't fail.
+        let _ = serde_json::to_writer(out.writer(), text);
+    }
+}
+
+pub(crate) fn put_uuid(out: &mut BytesMut, id: MessageId) {
+    let mut text = [0; 36];
+    out.put_slice(id.hyphenated().encode_lower(&mut text).as_bytes());
+}
+
+pub(crate) fn put_position(out: &mut BytesMut, position: Position) {
+    put_number(out, u128::from(position.epoch));
+    out.put_u8(b':');
+    put_number(out, position.offset);
+}
+
+fn put_number(out: &mut BytesMut, number: u128) {
+    let mut digits = [0u8; 39];
+    let mut at = digits.len();
+    // 64-bit division is several times cheaper, and offsets beyond it are rare.
+    let (mut high, mut low) = (number, 0u64);
+    while high > u128::from(u64::MAX) {
+        at -= 1;
+        digits[at] = b'0' + (high % 10) as u8;
+        high /= 10;
+    }
+    low += high as u64;
+    loop {
+        at -= 1;
+        digits[at] = b'0' + (low % 10) as u8;
+        low /= 10;
+        if low == 0 {
+            break;
+        }
+    }
+    out.put_slice(&digits[at..]);
+}
+
+/// Appends a moment as in `2026-11-20T11:02:10.123Z`.
+pub(crate) fn put_timestamp(out: &mut BytesMut, at: Timestamp) {
+    thread_local! {
+        // Formatting a date costs more than the rest of a frame, and neighbours share their second.
+        static SECOND: std::cell::RefCell<(i64, [u8; 20])> = const { std::cell::RefCell::new((i64::MIN, [0; 20])) };
+    }
+    let (second, ms) = (at.0.div_euclid(1000), at.0.rem_euclid(1000));
+    let text = SECOND.with_borrow_mut(|(cached, text)| {
+        if *cached != second {
+            *cached = second;
+            text.copy_from_slice(&Timestamp(second * 1000).to_string().as_bytes()[..20]);
+        }
+        *text
+    });
+    out.put_slice(&text);
+    let digit = |n: i64| b'0' + (n % 10) as u8;
+    out.put_slice(&[digit(ms / 100), digit(ms / 10), digit(ms), b'Z']);
+}
+
+trait Within {
+    fn extend_from_within_range(&mut self, from: usize, until: usize);
+}
+
+impl Within for BytesMut {
+    fn extend_from_within_range(&mut self, from: usize, until: usize) {
+        let end = self.len();
+        self.resize(end + until - from, 0);
+        self.copy_within(from..until, end);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn frame(len: usize) -> BytesMut {
+        let mut out = BytesMut::from(&b"before"[..]);
+        put_text_frame(&mut out, |out| out.put_bytes(b'x', len));
+        out.split_off(6)
+    }
+
+    #[test]
+    fn frame_headers_fit_their_length() {
+        for (len, header) in [
+            (0, &[0x81, 0][..]),
+            (125, &[0x81, 125]),
+            (126, &[0x81, 126, 0, 126]),
+            (65_535, &[0x81, 126, 255, 255]),
+            (65_536, &[0x81, 127, 0, 0, 0, 0, 0, 1, 0, 0]),
+        ] {
+            let out = frame(len);
+            assert_eq!(&out[..header.len()], header);
+            assert_eq!(out.len(), header.len() + len);
+            assert!(out[header.len()..].iter().all(|b| *b == b'x'));
+        }
+    }
+
+    #[test]
+    fn answers_are_json_whatever_the_texts() {
+        let mut out = BytesMut::new();
+        let at = Timestamp(1_763_636_530_007);
+        let id = MessageId::from_u128(7);
+        let answer = Answer {
+            id,
+            room: "7",
+            position: Some(Position::new(3, u128::MAX)),
+            at,
+            client_timestamp: "a\"b\\c\u{1}",
+            reference: Some("r\n"),
+            echo: b"",
+        };
+        answer.write(&mut out);
+        let json: serde_json::Value = serde_json::from_slice(&out).unwrap();
+        assert_eq!(json["messageId"], id.to_string());
+        assert_eq!(json["position"], format!("3:{}", u128::MAX));
+        assert_eq!(json["timestamp"], "2025-11-20T11:02:10.007Z");
+        assert_eq!(json["serverTimestamp"], json["timestamp"]);
+        assert_eq!(json["clientTimestamp"], "a\"b\\c\u{1}");
+        assert_eq!(json["ref"], "r\n");
+    }
+
+    #[test]
+    fn a_close_reason_is_cut_at_a_character() {
+        let frame = close_frame(close::POLICY, &"é".repeat(100));
+        assert_eq!(frame[1] as usize, frame.len() - 2);
+        assert!(frame.len() <= 127);
+        assert!(std::str::from_utf8(&frame[4..]).is_ok());
+    }
+}

@@ -1,0 +1,281 @@
+//! The history: what was said, for good.
+
+pub mod memory;
+#[cfg(feature = "sqlite")]
+pub mod sqlite;
+
+use std::fmt::Debug;
+
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+
+use crate::{LogId, Message, NodeId, Position, Result, RoomId, Timestamp};
+
+/// The most messages that one page holds.
+pub const LARGEST_PAGE: usize = 1_000;
+
+/// A message with its place: what a store keeps.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stored {
+    /// Where it stands in its room's log.
+    pub position: Position,
+    /// The message.
+    pub message: Message,
+}
+
+/// The right to take one log into the store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Lease {
+    /// The log.
+    pub log: LogId,
+    /// Grows with each claim; a commit under an older one is [`Fenced`](crate::ErrorKind::Fenced).
+    pub generation: u64,
+    /// How far the log is in the store: go on after this.
+    pub through: Position,
+}
+
+impl Lease {
+    /// A lease; stores make them.
+    pub fn new(log: LogId, generation: u64, through: Position) -> Self {
+        Self { log, generation, through }
+    }
+}
+
+/// Why a committed entry did not become a row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Exception {
+    /// The history has this message already, at `first`: same id, room and digest.
+    Repeat {
+        /// Where the first copy stands.
+        first: Position,
+    },
+    /// The history has another message of this id, at `first`.
+    Conflict {
+        /// Where the other message stands.
+        first: Position,
+    },
+}
+
+/// One page of a room's history to read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct PageQuery {
+    /// Only later than this position.
+    pub after: Option<Position>,
+    /// Only earlier than this position.
+    pub before: Option<Position>,
+    /// Only accepted at this time or later.
+    pub start: Option<Timestamp>,
+    /// Only accepted earlier than this time.
+    pub end: Option<Timestamp>,
+    /// At most so many, 1 to [`LARGEST_PAGE`].
+    pub limit: usize,
+    /// Which end of the range to take when there are more: the newest, or the oldest.
+    pub newest: bool,
+}
+
+impl PageQuery {
+    /// The oldest `limit` messages after `position`.
+    pub fn after(position: Position, limit: usize) -> Self {
+        Self { after: Some(position), before: None, start: None, end: None, limit, newest: false }
+    }
+
+    /// The newest `limit` messages.
+    pub fn latest(limit: usize) -> Self {
+        Self { after: None, before: None, start: None, end: None, limit, newest: true }
+    }
+}
+
+/// A page of history, in log order whichever end it was taken from.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct Page {
+    /// The messages, oldest first.
+    pub messages: Vec<Stored>,
+    /// Whether the range holds more, beyond the end that was not taken.
+    pub more: bool,
+    /// The log's watermark in the same snapshot: up to here nothing is missing from what the range holds.
+    pub through: Position,
+}
+
+impl Page {
+    /// A page; stores make them.
+    pub fn new(messages: Vec<Stored>, more: bool, through: Position) -> Self {
+        Self { messages, more, through }
+    }
+}
+
+/// A room that has messages.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct RoomSummary {
+    /// Its name.
+    pub room: RoomId,
+    /// When its last message was accepted.
+    pub last: Timestamp,
+}
+
+impl RoomSummary {
+    /// A summary; stores make them.
+    pub fn new(room: RoomId, last: Timestamp) -> Self {
+        Self { room, last }
+    }
+}
+
+/// A store's state, for `/ready` and metrics.
+#[derive(Debug, Clone, Default, Serialize)]
+#[non_exhaustive]
+pub struct StoreStatus {
+    /// Whether it can be read and written.
+    pub healthy: bool,
+    /// What is wrong, or how it is set up.
+    pub detail: String,
+}
+
+/// Keeps what was said: leases, commits with their cursor, and pages of history.
+///
+/// # Guarantees
+/// The conformance suite's cases cite these numbers.
+/// 1. **One writer.** A log has one valid lease; a claim fences all earlier ones, and a fenced commit writes nothing.
+/// 2. **Batch and cursor are one.** A commit's rows and its `through` become visible and durable together, or not at all.
+/// 3. **Exactly one row for an id.** A second entry of an id is reported as an [`Exception`]; the first row stays.
+///    Committing the same batch again, after an answer was lost, is reported as repeats *at their own position*
+///    (`first` is the entry's position) and changes nothing.
+/// 4. **Durable.** A commit that returned survives the crash of this process, and of the machine where the backend's page
+///    in the guarantees says so.
+/// 5. **Order.** Pages are in position order, ties cannot happen, and no page holds anything past its `through`.
+/// 6. **Readers and writers** do not wait for each other: pages are read while commits fail, and the reverse.
+/// 7. **Bounds.** A page holds at most [`LARGEST_PAGE`] messages.
+#[async_trait]
+pub trait MessageStore: Debug + Send + Sync + 'static {
+    /// Names this history, the same for everybody who uses it.
+    fn identity(&self) -> &str;
+
+    /// The latest epoch of any position that was ever committed or claimed through; 0 when there is none.
+    ///
+    /// # Errors
+    /// The store can't be read.
+    async fn last_epoch(&self) -> Result<u64>;
+
+    /// Takes the lease of `log` for `holder`, fencing whoever held it before.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unavailable`](crate::ErrorKind::Unavailable) while another holder's lease has not run out.
+    async fn claim(&self, log: LogId, holder: &NodeId) -> Result<Lease>;
+
+    /// Keeps the lease from running out.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Fenced`](crate::ErrorKind::Fenced) when somebody else has it by now.
+    async fn renew(&self, lease: &Lease) -> Result<()>;
+
+    /// Gives the lease back at once.
+    ///
+    /// # Errors
+    /// It runs out by itself then.
+    async fn release(&self, lease: &Lease) -> Result<()>;
+
+    /// Writes `batch`, in position order, and moves the log's watermark to `through`, in one transaction. Answers
+    /// with the index and reason of each entry that did not become a row.
+    ///
+    /// # Cancel safety
+    /// A dropped call may or may not have committed; commit the same batch again (guarantee 3).
+    ///
+    /// # Errors
+    /// [`Fenced`](crate::ErrorKind::Fenced); [`Invalid`](crate::ErrorKind::Invalid) when a row can never be written (the
+    /// caller finds out which by halving the batch); transient kinds otherwise. Nothing was written.
+    async fn commit(&self, lease: &Lease, batch: &[Stored], through: Position) -> Result<Vec<(usize, Exception)>>;
+
+    /// How far `log` is in the store; [`Position::ZERO`] when nothing is.
+    ///
+    /// # Errors
+    /// The store can't be read.
+    async fn watermark(&self, log: LogId) -> Result<Position>;
+
+    /// A page of `room`'s history, which lives in `log`.
+    ///
+    /// # Errors
+    /// The store can't be read.
+    async fn page(&self, log: LogId, room: &RoomId, query: &PageQuery) -> Result<Page>;
+
+    /// Rooms that have messages, by name, after `after`, at most `limit`.
+    ///
+    /// # Errors
+    /// The store can't be read.
+    async fn rooms(&self, after: Option<&RoomId>, limit: usize) -> Result<Vec<RoomSummary>>;
+
+    /// Health. Answers within a second.
+    async fn status(&self) -> StoreStatus;
+
+    /// Writes what is pending and closes. Later calls fail with [`ErrorKind::Closed`](crate::ErrorKind::Closed).
+    ///
+    /// # Errors
+    /// The backend refused.
+    async fn close(&self) -> Result<()>;
+}
+
+/// An entry that was acknowledged and can't be written: kept for a person to look at.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeadLetter {
+    /// Names it: the message's position.
+    pub position: Position,
+    /// The message's id; nil when the entry could not be decoded.
+    pub id: crate::MessageId,
+    /// The room; `None` when the entry could not be decoded.
+    pub room: Option<RoomId>,
+    /// When it was given up.
+    pub at: Timestamp,
+    /// Why.
+    pub reason: String,
+    /// The [encoded](Message::encode) message, or whatever the entry held.
+    #[serde(with = "hex_bytes")]
+    pub entry: bytes::Bytes,
+}
+
+/// Keeps dead letters, elsewhere than in the store that refused them.
+///
+/// # Guarantees
+/// 1. A `put` that returned survives a crash.
+/// 2. Putting the same position again changes nothing.
+#[async_trait]
+pub trait DeadLetters: Debug + Send + Sync + 'static {
+    /// Keeps `letters`.
+    ///
+    /// # Errors
+    /// They could not be kept; the caller must not go past them.
+    async fn put(&self, letters: &[DeadLetter]) -> Result<()>;
+
+    /// Letters after `after` in position order, at most `limit`.
+    ///
+    /// # Errors
+    /// They can't be read.
+    async fn list(&self, after: Option<Position>, limit: usize) -> Result<Vec<DeadLetter>>;
+
+    /// Forgets a letter; `false` when there is none.
+    ///
+    /// # Errors
+    /// It could not be forgotten.
+    async fn discard(&self, position: Position) -> Result<bool>;
+}
+
+mod hex_bytes {
+    //! Bytes as lower-case hexadecimal text.
+
+    use std::borrow::Cow;
+
+    use bytes::Bytes;
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    pub(super) fn serialize<S: Serializer>(bytes: &Bytes, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&format_args!("{bytes:x}"))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Bytes, D::Error> {
+        let text = Cow::<'de, str>::deserialize(deserializer)?;
+        let digit = |b: u8| (b as char).to_digit(16).map(|d| d as u8);
+        let pair = |pair: &[u8]| Some(digit(pair[0])? << 4 | digit(*pair.get(1)?)?);
+        text.as_bytes().chunks(2).map(pair).collect::<Option<Vec<u8>>>().map(Bytes::from).ok_or_else(|| D::Error::custom("not hexadecimal"))
+    }
+}
