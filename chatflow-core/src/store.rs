@@ -1,5 +1,6 @@
 //! The history: what was said, for good.
 
+pub mod dead_letters;
 pub mod memory;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;
