@@ -6,6 +6,8 @@ pub mod broker;
 mod catchup;
 mod chat;
 mod codec;
+#[cfg(feature = "conformance")]
+pub mod conformance;
 mod dedup;
 mod engine;
 mod error;
