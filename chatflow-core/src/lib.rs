@@ -4,6 +4,8 @@ pub mod auth;
 pub mod broker;
 mod chat;
 mod codec;
+#[cfg(any(test, feature = "conformance"))]
+pub mod conformance;
 mod engine;
 mod error;
 mod hooks;
