@@ -1,4 +1,5 @@
 //! The stores that come with the library, held against the public suites.
+#![allow(clippy::unwrap_used)]
 
 use std::path::PathBuf;
 use std::sync::Arc;

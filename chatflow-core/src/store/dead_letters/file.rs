@@ -28,14 +28,16 @@ pub struct FileDeadLetters {
     shelf: Arc<Mutex<Shelf>>,
 }
 
+/// Where the line of each letter begins and how long it is, in bytes.
+type Lines = BTreeMap<(LogId, Position), (u64, usize)>;
+
 #[derive(Debug)]
 struct Shelf {
     path: PathBuf,
     file: File,
     /// How long the file is as far as its lines are known to be whole and synced.
     length: u64,
-    /// Where the line of each letter begins and how long it is.
-    lines: BTreeMap<(LogId, Position), (u64, usize)>,
+    lines: Lines,
     _lock: Exclusive,
 }
 
@@ -149,11 +151,8 @@ impl Shelf {
     }
 }
 
-/// What the lines of a file say.
-type Scan = (BTreeMap<(LogId, Position), (u64, usize)>, u64, bool);
-
 /// Where each letter stands, how far the file's lines are whole, and whether any was discarded.
-fn scan(path: &Path, file: &File) -> Result<Scan> {
+fn scan(path: &Path, file: &File) -> Result<(Lines, u64, bool)> {
     let mut reader = BufReader::new(file);
     let (mut lines, mut length, mut discarded) = (BTreeMap::new(), 0, false);
     let mut text = Vec::new();
@@ -182,11 +181,7 @@ fn scan(path: &Path, file: &File) -> Result<Scan> {
 }
 
 /// Writes the letters that are left into a new file and puts it in the place of the old.
-fn compact(
-    path: &Path,
-    old: &mut File,
-    lines: &BTreeMap<(LogId, Position), (u64, usize)>,
-) -> io::Result<(File, BTreeMap<(LogId, Position), (u64, usize)>)> {
+fn compact(path: &Path, old: &mut File, lines: &Lines) -> io::Result<(File, Lines)> {
     let mut name = path.as_os_str().to_owned();
     name.push(".new");
     let file = OpenOptions::new().create(true).truncate(true).read(true).write(true).open(&name)?;
