@@ -1,6 +1,8 @@
-//! Suites that hold an implementation against its trait's guarantees. Every backend of the library passes them; so should
-//! yours.
+//! Public suites: hold a backend of your own against the guarantees that the traits number.
 //!
-//! Each suite is a macro that makes one `#[tokio::test]` of each case. A case's name begins with the guarantee that it shows.
+//! A suite is a list of async functions, one a case, and a macro that makes a `#[tokio::test]` of each. A case's name begins
+//! with the guarantee that it shows.
 
 pub mod broker;
+pub mod dead_letters;
+pub mod store;

@@ -6,7 +6,7 @@ pub mod broker;
 mod catchup;
 mod chat;
 mod codec;
-#[cfg(feature = "conformance")]
+#[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
 mod dedup;
 mod engine;

@@ -202,7 +202,7 @@ impl Pipeline {
     /// Puts an entry aside for good, before the watermark passes it.
     async fn bury(&self, position: Position, id: MessageId, room: Option<RoomId>, error: &Error, entry: bytes::Bytes) {
         tracing::error!(log = self.log.0, %position, %id, %error, "a message can't be stored: it becomes a dead letter");
-        let letter = DeadLetter { position, id, room, at: Timestamp::now(), reason: error.to_string(), entry };
+        let letter = DeadLetter { log: self.log, position, id, room, at: Timestamp::now(), reason: error.to_string(), entry };
         self.persist("keeping a dead letter", || self.dead_letters.put(std::slice::from_ref(&letter))).await;
         self.counters.dead_letters.add(1);
     }

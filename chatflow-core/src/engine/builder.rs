@@ -21,7 +21,7 @@ use crate::registry::RoomRegistry;
 use crate::registry::local::LocalRegistry;
 use crate::relay::{Gate, Relay, Show};
 use crate::stats::Counters;
-use crate::store::{DeadLetters, MessageStore, dead_letters::MemoryDeadLetters};
+use crate::store::{DeadLetters, MemoryDeadLetters, MessageStore};
 use crate::{
     ChatCodec, ChatValidator, Codec, Error, ErrorKind, Hooks, Live, MessageId, MessageValidator, NoHooks, NodeId, Result, RoomId, Settings,
 };

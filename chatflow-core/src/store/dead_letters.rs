@@ -1,22 +1,14 @@
-//! Dead letters.
-use super::{DeadLetter, DeadLetters};
-use crate::{Position, Result};
-use async_trait::async_trait;
-use parking_lot::Mutex;
-use std::collections::BTreeMap;
-/// In memory.
-#[derive(Debug, Default)]
-pub struct MemoryDeadLetters(Mutex<BTreeMap<Position, DeadLetter>>);
-#[async_trait]
-impl DeadLetters for MemoryDeadLetters {
-    async fn put(&self, letters: &[DeadLetter]) -> Result<()> {
-        self.0.lock().extend(letters.iter().map(|l| (l.position, l.clone())));
-        Ok(())
-    }
-    async fn list(&self, _after: Option<Position>, _limit: usize) -> Result<Vec<DeadLetter>> {
-        Ok(vec![])
-    }
-    async fn discard(&self, position: Position) -> Result<bool> {
-        Ok(self.0.lock().remove(&position).is_some())
-    }
+//! Where dead letters are kept.
+
+mod file;
+mod memory;
+
+pub use file::FileDeadLetters;
+pub use memory::MemoryDeadLetters;
+
+/// The most letters that are kept. Beyond, something is so wrong that the pipeline should stop: a put is refused.
+const MOST: usize = 1_000_000;
+
+fn full(origin: &'static str) -> crate::Error {
+    crate::Error::new(crate::ErrorKind::Full, origin, format!("{MOST} dead letters are waiting for somebody to look at them"))
 }
