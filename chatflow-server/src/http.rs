@@ -81,6 +81,8 @@ pub(crate) fn router(app: App) -> Router {
     Router::new()
         .route("/", get(pages::index))
         .route("/app.js", get(pages::script))
+        .route("/connection.js", get(pages::connection))
+        .route("/conversation.js", get(pages::conversation))
         .route("/style.css", get(pages::style))
         .route("/icon.svg", get(pages::icon))
         .route("/health", get(health::health))

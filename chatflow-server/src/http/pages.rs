@@ -17,6 +17,14 @@ pub(super) async fn script(headers: HeaderMap) -> Response {
     file(&headers, "text/javascript; charset=utf-8", include_str!("../pages/app.js"))
 }
 
+pub(super) async fn connection(headers: HeaderMap) -> Response {
+    file(&headers, "text/javascript; charset=utf-8", include_str!("../pages/connection.js"))
+}
+
+pub(super) async fn conversation(headers: HeaderMap) -> Response {
+    file(&headers, "text/javascript; charset=utf-8", include_str!("../pages/conversation.js"))
+}
+
 pub(super) async fn style(headers: HeaderMap) -> Response {
     file(&headers, "text/css; charset=utf-8", include_str!("../pages/style.css"))
 }
