@@ -13,7 +13,8 @@ mod tests;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use chatflow_core::{Limits, Settings, duration};
+use chatflow_core::broker::memory::MemoryBrokerConfig;
+use chatflow_core::{Limits, RoomId, Settings, duration};
 use serde::{Deserialize, Serialize};
 
 pub(crate) use document::{default_document, effective_document};
@@ -76,6 +77,15 @@ pub(crate) struct RoomsSection {
     pub(crate) strip_prefix: String,
 }
 
+impl RoomsSection {
+    /// The room that a name means: with the prefix taken off, unless nothing would be left, one of those that there are.
+    pub(crate) fn room(&self, named: RoomId) -> Option<RoomId> {
+        let short = named.as_str().strip_prefix(&*self.strip_prefix).filter(|rest| !rest.is_empty());
+        let room = short.map_or(Ok(named.clone()), RoomId::new).ok()?;
+        self.allow.allows(&room).then_some(room)
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct BrokerSection {
@@ -83,11 +93,13 @@ pub(crate) struct BrokerSection {
     pub(crate) logs: u16,
     pub(crate) entries: usize,
     pub(crate) bytes: usize,
+    pub(crate) retain: usize,
 }
 
 impl Default for BrokerSection {
     fn default() -> Self {
-        Self { url: BackendUrl::new("memory:"), logs: 16, entries: 65_536, bytes: 64 << 20 }
+        let MemoryBrokerConfig { logs, entries, bytes, retain, .. } = MemoryBrokerConfig::default();
+        Self { url: BackendUrl::new("memory:"), logs, entries, bytes, retain }
     }
 }
 
@@ -95,12 +107,14 @@ impl Default for BrokerSection {
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct StoreSection {
     pub(crate) url: BackendUrl,
+    pub(crate) readers: usize,
+    pub(crate) keep: usize,
     pub(crate) dead_letters: String,
 }
 
 impl Default for StoreSection {
     fn default() -> Self {
-        Self { url: BackendUrl::new("sqlite:chatflow.db"), dead_letters: "chatflow-dead-letters.jsonl".into() }
+        Self { url: BackendUrl::new("sqlite:chatflow.db"), readers: 4, keep: 10_000, dead_letters: String::new() }
     }
 }
 

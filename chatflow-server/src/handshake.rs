@@ -48,7 +48,7 @@ fn upgrade(app: &App, wishes: Wishes, request: &mut Request) -> Result<Response,
     let in_list = offered.iter().find_map(|name| name.strip_prefix(BEARER)).map(str::to_owned);
     let token = crate::http::bearer(request.headers()).map(str::to_owned).or(in_list);
     connect.credentials = Credentials::new(token, Some(visitor.address.ip().to_canonical()));
-    connect.room = room(request.uri().path()).map(|room| app.room_name(&room).to_owned());
+    connect.room = room(request.uri().path());
 
     if app.engine.is_draining() {
         return Err(Problem::unavailable(code::DRAINING, "this server is shutting down", Duration::from_secs(1)));
@@ -80,14 +80,14 @@ async fn serve(app: App, upgrade: OnUpgrade, connect: ConnectRequest, seat: Seat
     let Ok(parts) = upgraded.downcast::<TokioIo<TcpStream>>() else {
         return tracing::error!("the stream of an upgrade is of another type");
     };
-    let stream = parts.io.into_inner();
+    let (reader, writer) = parts.io.into_inner().into_split();
     if parts.read_buf.is_empty() {
         // Dropped now: the connection may live for days, and the buffer is larger than all else that it needs.
         drop(parts.read_buf);
-        app.engine.connect(stream, connect).await;
+        app.engine.connect_halves(reader, writer, connect).await;
     } else {
         // A client that sends before it is answered is rare; its larger future must not burden the others.
-        Box::pin(app.engine.connect(Replay::new(parts.read_buf, stream), connect)).await;
+        Box::pin(app.engine.connect_halves(Replay::new(parts.read_buf, reader), writer, connect)).await;
     }
     drop(seat);
 }

@@ -44,17 +44,12 @@ pub(crate) struct App {
 }
 
 impl App {
-    /// The name that `name` is another spelling of, by `rooms.strip_prefix`.
-    pub(crate) fn room_name<'a>(&self, name: &'a str) -> &'a str {
-        strip_prefix(&self.config.rooms.strip_prefix, name)
-    }
-
     /// The room called `name`.
     ///
     /// # Errors
     /// There is none.
     fn room(&self, name: &str) -> Result<RoomId, Problem> {
-        let room = self.engine.allows_room(self.room_name(name));
+        let room = self.engine.allows_room(name);
         room.ok_or_else(|| Problem::new(StatusCode::BAD_REQUEST, code::BAD_ROOM, "there is no room of this name"))
     }
 }
@@ -69,11 +64,6 @@ impl<S: Sync, E: FromRequestParts<S, Rejection: Display>> FromRequestParts<S> fo
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
         E::from_request_parts(parts, state).await.map(Self).map_err(|rejection| Problem::bad_request(rejection.to_string()))
     }
-}
-
-/// `name` without `prefix`, unless nothing would be left.
-pub(crate) fn strip_prefix<'a>(prefix: &str, name: &'a str) -> &'a str {
-    name.strip_prefix(prefix).filter(|rest| !rest.is_empty()).unwrap_or(name)
 }
 
 /// All routes.
@@ -104,8 +94,11 @@ pub(crate) fn router(app: App) -> Router {
         .with_state(app)
 }
 
-/// Headers that every answer carries.
+/// Headers that every answer carries, but for one that becomes a WebSocket.
 async fn harden(mut response: Response) -> Response {
+    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+        return response;
+    }
     let headers = response.headers_mut();
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));

@@ -100,8 +100,15 @@ pub(super) const KEYS: &[Key] = &[
     key("broker.logs", Number(1, 1024), "Logs that rooms are spread over."),
     key("broker.entries", Number(16, MANY), "The most messages of one log that wait for the history (memory: only)."),
     key("broker.bytes", Number(1 << 16, 64 * GIB), "The most bytes of one log that wait for the history (memory: only)."),
+    key("broker.retain", Number(0, MANY), "Messages of each log that stay readable once the history has them (memory: only)."),
     key("store.url", Form("none, memory: or sqlite:FILE"), "The history."),
-    key("store.dead_letters", Form("a file's path, or empty for memory only"), "Where messages are kept that the store refuses for good."),
+    key("store.readers", Number(1, 64), "Connections that read beside the writer (sqlite: only)."),
+    key("store.keep", Number(1, MANY), "The newest messages of each room that are kept (memory: only)."),
+    key(
+        "store.dead_letters",
+        Form("a file's path, or empty"),
+        "Where messages are kept that the store refuses for good. Empty: FILE.dead-letters beside the SQLite file; in memory without one.",
+    ),
     key(
         "engine.delivery",
         One(&["broadcast", "answer-only"]),

@@ -123,3 +123,10 @@ fn nothing_that_is_shown_holds_a_secret() {
     assert!(!format!("{config:?}").contains("hunter2"));
     assert!(!document.contains("hunter2") && document.contains("redis://ada:…@h\" # from --set"), "{document}");
 }
+
+#[test]
+fn a_room_may_have_another_name() {
+    let rooms = RoomsSection { allow: "1..20".parse().unwrap(), strip_prefix: "room".into() };
+    let room = |name: &str| rooms.room(chatflow_core::RoomId::new(name).unwrap()).map(String::from);
+    assert_eq!((room("room7").as_deref(), room("7").as_deref(), room("room21"), room("room")), (Some("7"), Some("7"), None, None));
+}

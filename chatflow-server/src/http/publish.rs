@@ -39,7 +39,7 @@ pub(super) async fn publish(
     let body = read(body, app.config.limits.body, app.config.limits.handshake).await?;
     let frame = std::str::from_utf8(&body).map_err(|_| Problem::many(code::BAD_JSON, vec!["frame: must be UTF-8".into()]))?;
     let draft = app.engine.decode(frame).map_err(|bad| Problem::many(bad.code, texts(&bad.violations)))?;
-    if draft.room.as_ref().is_some_and(|named| app.room_name(named) != room.as_str()) {
+    if draft.room.as_ref().is_some_and(|named| app.engine.allows_room(named).as_ref() != Some(&room)) {
         return Err(Problem::many(code::WRONG_ROOM, vec!["roomId: must be the room in the path".into()]));
     }
     let (said_at, reference) = (draft.timestamp.clone(), draft.reference.clone());

@@ -183,7 +183,8 @@ pub(crate) fn request(address: SocketAddr, text: &str) -> Response {
             break;
         }
     }
-    let answer = String::from_utf8(answer).unwrap();
+    // Frames may follow a 101.
+    let answer = String::from_utf8_lossy(&answer);
     let (head, body) = answer.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no answer to {text:?}: {answer:?}"));
     let mut lines = head.split("\r\n");
     let status = lines.next().unwrap().split(' ').nth(1).unwrap().parse().unwrap();
