@@ -8,6 +8,7 @@ use parking_lot::Mutex;
 use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot};
 
+use super::checkpoint::Turn;
 use super::commit::{self, RoomNumbers, Stop};
 use super::failure;
 use crate::store::exclusive::Exclusive;
@@ -57,6 +58,7 @@ pub(super) struct Writer {
     db: Connection,
     numbers: RoomNumbers,
     health: Arc<Health>,
+    turn: Arc<Turn>,
 }
 
 impl Writer {
@@ -64,12 +66,13 @@ impl Writer {
     pub(super) fn spawn(
         db: Connection,
         health: Arc<Health>,
+        turn: Arc<Turn>,
         lock: Arc<Exclusive>,
     ) -> std::io::Result<(mpsc::Sender<Request>, JoinHandle<()>)> {
         let (sender, mut queue) = mpsc::channel(WAITING);
         let thread = Builder::new().name("sqlite-writer".into()).spawn(move || {
             let _lock = lock;
-            let mut writer = Self { db, numbers: RoomNumbers::default(), health };
+            let mut writer = Self { db, numbers: RoomNumbers::default(), health, turn };
             while let Some(first) = queue.blocking_recv() {
                 writer.group(first, &mut queue);
             }
@@ -82,6 +85,8 @@ impl Writer {
 
     fn group(&mut self, first: Request, queue: &mut mpsc::Receiver<Request>) {
         let mut answers = Vec::new();
+        let turn = self.turn.clone();
+        let turn = turn.lock();
         let outcome = self.transaction(first, queue, &mut answers);
         if let Err(error) = &outcome {
             self.numbers.forget();
@@ -96,6 +101,7 @@ impl Writer {
         } else if self.health.lock().take().is_some() {
             tracing::info!("the history can be written again");
         }
+        drop(turn);
         let failed = outcome.err();
         answers.into_iter().for_each(|answer| answer(failed.as_ref()));
     }
