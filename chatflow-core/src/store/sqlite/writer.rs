@@ -109,7 +109,9 @@ impl Writer {
     fn transaction(&mut self, first: Request, queue: &mut mpsc::Receiver<Request>, answers: &mut Vec<Answer>) -> rusqlite::Result<()> {
         let begun = self.db.execute_batch("BEGIN IMMEDIATE");
         if let Err(error) = begun {
-            first.refuse(failure::error(&error));
+            // Whoever queued up meanwhile is told too: one after the other, each would wait out the lock's time again.
+            let queued = (0..queue.len()).map_while(|_| queue.try_recv().ok()).collect::<Vec<_>>();
+            answers.extend(std::iter::once(first).chain(queued).map(Request::refused));
             return Err(error);
         }
         let mut rows = first.rows();
@@ -184,12 +186,16 @@ impl Request {
         if let Self::Commit { batch, .. } = self { batch.len() } else { 1 }
     }
 
-    fn refuse(self, error: Error) {
-        match self {
-            Self::Commit { reply, .. } => drop(reply.send(Err(error))),
-            Self::Claim { reply, .. } => drop(reply.send(Err(error))),
-            Self::Release { reply, .. } => drop(reply.send(Err(error))),
-            Self::Probe => {}
-        }
+    /// The answer when its group could not even begin.
+    fn refused(self) -> Answer {
+        Box::new(move |group| {
+            let Some(error) = group.map(failure::error) else { return };
+            match self {
+                Self::Commit { reply, .. } => drop(reply.send(Err(error))),
+                Self::Claim { reply, .. } => drop(reply.send(Err(error))),
+                Self::Release { reply, .. } => drop(reply.send(Err(error))),
+                Self::Probe => {}
+            }
+        })
     }
 }
