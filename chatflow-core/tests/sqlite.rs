@@ -99,17 +99,16 @@ async fn a_bad_commit_does_not_fail_its_neighbours_in_the_group() {
 
     // Behind a lock they queue up, so that one group takes them all.
     let foreign = neighbour(folder.path());
+    let mut bad = batch("room1", 1..=4);
+    bad[3].message.sender = "bad".into();
+    let rows_of = |log: u16| if log == 1 { bad.clone() } else { batch(&format!("room{log}"), 1..=4) };
+    let no_bad_rows = "CREATE TRIGGER no_bad_rows BEFORE INSERT ON messages WHEN NEW.sender = 'bad' BEGIN SELECT RAISE(ABORT, 'bad'); END";
+    foreign.execute_batch(no_bad_rows).unwrap();
     foreign.execute_batch("BEGIN IMMEDIATE").unwrap();
     let commits: Vec<_> = (0..8u16)
         .map(|log| {
-            let (store, lease) = (store.clone(), leases[log as usize].clone());
-            tokio::spawn(async move {
-                let mut rows = batch(&format!("room{log}"), 1..=4);
-                if log == 1 {
-                    rows[3].position = at(0);
-                }
-                store.commit(&lease, &rows, at(4)).await
-            })
+            let (store, lease, rows) = (store.clone(), leases[log as usize].clone(), rows_of(log));
+            tokio::spawn(async move { store.commit(&lease, &rows, at(4)).await })
         })
         .collect();
     tokio::time::sleep(Duration::from_millis(200)).await;
@@ -125,6 +124,9 @@ async fn a_bad_commit_does_not_fail_its_neighbours_in_the_group() {
         let page = store.page(LogId(log), &room(&format!("room{log}")), &PageQuery::latest(10)).await.unwrap();
         assert_eq!(page.messages.len(), if log < 2 { 0 } else { 4 }, "log {log}");
     }
+    // Nothing is left of the bad one, not even where no page would show it.
+    assert_eq!(store.commit(&leases[1], &rows_of(1)[..3], at(3)).await.unwrap(), []);
+    assert_eq!(store.rooms(None, 10).await.unwrap().len(), 7);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
