@@ -205,7 +205,7 @@ impl Pending {
         }
     }
 
-    fn succeed(self: Box<Self>, position: Option<Position>) {
+    fn succeed(self, position: Option<Position>) {
         self.answers.counters.acknowledged.add(1);
         match self.reply {
             Reply::Session(ref outlet) => {
@@ -224,7 +224,7 @@ impl Pending {
         }
     }
 
-    fn refuse(self: Box<Self>, frame: ErrorFrame, error: PublishError) {
+    fn refuse(self, frame: ErrorFrame, error: PublishError) {
         match self.reply {
             Reply::Session(ref outlet) => {
                 let frame = frame.about(Some(self.id.to_string()), self.reference.clone());

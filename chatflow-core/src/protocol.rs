@@ -382,7 +382,8 @@ pub fn put_text_frame(out: &mut BytesMut, write: impl FnOnce(&mut BytesMut)) {
 
 /// One unmasked close frame.
 pub fn close_frame(code: u16, reason: &str) -> Bytes {
-    let reason = &reason.as_bytes()[..reason.floor_char_boundary(123)];
+    let end = (0..=reason.len().min(123)).rev().find(|end| reason.is_char_boundary(*end));
+    let reason = &reason.as_bytes()[..end.unwrap_or(0)];
     let mut out = BytesMut::with_capacity(4 + reason.len());
     out.put_slice(&[0x88, 2 + reason.len() as u8]);
     out.put_u16(code);

@@ -85,7 +85,8 @@ pub struct RegistryStats {
 /// 3. **Seams.** After `join` with [`Start::After`] succeeded, everything after that position follows; when it
 ///    can't, [`NotThere`] says what is missing; the member is parked until it joins or leaves: what the room has
 ///    stays, within the bounds of guarantee 4.
-/// 4. **Bounds.** What waits for a member is bounded; the slow-member policy says what happens beyond.
+/// 4. **Bounds.** What waits for a member whose socket is full is bounded; the slow-member policy says what happens beyond.
+///    A member whose socket takes what it is given is never cut off, however much there is to give.
 /// 5. **Fairness.** Rooms with news are served in turn, and a turn is bounded.
 pub trait RoomRegistry: Debug + Send + Sync + 'static {
     /// The node stands at `progress` in `log`: nothing before it will come. If that is not where it stood before, members
@@ -124,6 +125,9 @@ pub trait RoomRegistry: Debug + Send + Sync + 'static {
 
     /// Rooms with members, and how many each has.
     fn rooms(&self) -> Vec<(RoomId, usize)>;
+
+    /// Whether it holds more than it can write soon: `advance` should wait, so that publishers are refused in the end.
+    fn is_congested(&self) -> bool;
 
     /// Counters and gauges.
     fn stats(&self) -> RegistryStats;

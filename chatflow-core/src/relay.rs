@@ -130,20 +130,30 @@ impl Relay {
         }
     }
 
-    /// The log's next event, taking in the history's news meanwhile.
+    /// The log's next event, taking in the history's news meanwhile. While the registry can't keep up, nothing is taken that would
+    /// give it more: the log fills, and publishers are refused.
     async fn next<S>(&mut self, events: &mut S) -> Option<S::Item>
     where
         S: futures::Stream + Unpin,
     {
         loop {
+            let congested = self.registry.is_congested();
+            let gated = matches!(self.gate, Gate::Committed(_));
             let news = match &mut self.gate {
-                Gate::Committed(news) | Gate::Accepted(_, Some(news)) => news,
-                Gate::Accepted(_, None) => return events.next().await,
+                Gate::Committed(news) | Gate::Accepted(_, Some(news)) => Some(news),
+                Gate::Accepted(_, None) => None,
+            };
+            let heard = async {
+                match news {
+                    Some(news) if !(congested && gated) => news.recv().await,
+                    _ => None,
+                }
             };
             tokio::select! {
                 biased;
-                event = events.next() => return event,
-                Some(committed) = news.recv() => self.committed(committed),
+                Some(committed) = heard => self.committed(committed),
+                event = events.next(), if !congested => return event,
+                () = tokio::time::sleep(Duration::from_millis(1)), if congested => {}
             }
         }
     }

@@ -110,13 +110,13 @@ impl LocalRegistry {
         }
     }
 
-    /// Lets go of rooms without members while there are too many bytes.
-    fn let_go_of_empty(&self) {
+    /// Too many bytes: rooms without members go, and the others let go of what nobody needs.
+    fn save_memory(&self) {
         for log in &self.logs {
-            if self.shared.bytes.load(Relaxed) <= self.shared.recent_bytes {
-                return;
-            }
             log.lock().rooms.retain(|_, room| !room.is_empty());
+        }
+        for room in self.all_rooms() {
+            room.queue();
         }
     }
 }
@@ -244,9 +244,14 @@ impl RoomRegistry for LocalRegistry {
         rooms
     }
 
+    fn is_congested(&self) -> bool {
+        // Half as much again as the budget is what members that keep up have not been given yet.
+        self.shared.bytes.load(Relaxed) > self.shared.recent_bytes + self.shared.recent_bytes / 2
+    }
+
     fn stats(&self) -> RegistryStats {
         RegistryStats {
-            rooms: self.all_rooms().iter().filter(|room| room.len() > 0).count() as u64,
+            rooms: self.all_rooms().iter().filter(|room| room.has_members()).count() as u64,
             members: self.members.get(),
             recent_bytes: self.shared.bytes.load(Relaxed) as u64,
             broadcasts: self.broadcasts.get(),
@@ -264,6 +269,8 @@ impl RoomRegistry for LocalRegistry {
         for room in &changed {
             self.tell_presence(room);
         }
-        self.let_go_of_empty();
+        if self.shared.is_over() {
+            self.save_memory();
+        }
     }
 }

@@ -31,10 +31,17 @@ pub(super) struct Shared {
     pub(super) bytes: AtomicUsize,
 }
 
+impl Shared {
+    /// Whether the frames in memory are more than the node's budget.
+    pub(super) fn is_over(&self) -> bool {
+        self.bytes.load(Relaxed) > self.recent_bytes
+    }
+}
+
 /// One room with members (or that had some a moment ago).
 ///
-/// Frames are appended to `tail`; a turn seals the tail into a block, so that everything that came since the last turn
-/// is one slice, and one write for each member that keeps up.
+/// Frames are appended to `tail`. Once a pass over the members has given everybody the last block, the tail is sealed into the
+/// next: everything that came meanwhile is one slice, and one write for each member that keeps up.
 pub(crate) struct Room {
     pub(super) id: RoomId,
     pub(super) shared: Arc<Shared>,
@@ -117,12 +124,17 @@ struct State {
 
 struct Sweep {
     members: Vec<Arc<Member>>,
+    /// Those before `next` were given `newest`; the others are about to be.
     next: usize,
-    /// How many, from `next` on, have not been served since the last block.
-    remaining: usize,
     /// How many stand behind because their socket is full.
     lagging: usize,
     newest: Option<Arc<Block>>,
+}
+
+impl Sweep {
+    fn pass_is_over(&self) -> bool {
+        self.next >= self.members.len()
+    }
 }
 
 impl Room {
@@ -145,7 +157,7 @@ impl Room {
                 joined: Vec::new(),
                 left: Vec::new(),
             }),
-            sweep: Mutex::new(Sweep { members: Vec::new(), next: 0, remaining: 0, lagging: 0, newest: None }),
+            sweep: Mutex::new(Sweep { members: Vec::new(), next: 0, lagging: 0, newest: None }),
             phase: AtomicU8::new(IDLE),
             changed: AtomicBool::new(false),
         })
@@ -244,6 +256,10 @@ impl Room {
         self.state.lock().roster.len()
     }
 
+    pub(super) fn has_members(&self) -> bool {
+        self.len() != 0
+    }
+
     pub(super) fn roster(&self) -> Vec<Arc<Member>> {
         self.state.lock().roster.values().cloned().collect()
     }
@@ -289,7 +305,7 @@ impl Room {
         self.queue();
     }
 
-    /// One turn: what came since the last one goes to the next members in line. Answers with the writes it took.
+    /// One turn: the next members in line get what was sealed last. Answers with the writes it took.
     pub(super) fn turn(self: &Arc<Self>) -> usize {
         self.phase.store(RUNNING, SeqCst);
         let mut sweep = self.sweep.lock();
@@ -299,38 +315,29 @@ impl Room {
         for member in &late {
             self.serve(&mut sweep, newest.as_ref(), member, &mut served);
         }
-        let mut steps = sweep.remaining.min(TURN);
-        while steps > 0 && !sweep.members.is_empty() {
-            steps -= 1;
-            if sweep.next >= sweep.members.len() {
-                sweep.next = 0;
-            }
+        for _ in 0..TURN {
             let next = sweep.next;
-            if sweep.members[next].is_gone() {
-                // The last one takes its place, and is served in its stead; whoever that was before is served twice, which is
-                // once. So `remaining` stays as it is.
-                let gone = sweep.members.swap_remove(next);
-                if gone.lagging.swap(false, Relaxed) {
+            let Some(member) = sweep.members.get(next).cloned() else { break };
+            if member.is_gone() {
+                // The last one takes its place in line.
+                sweep.members.swap_remove(next);
+                if member.lagging.swap(false, Relaxed) {
                     sweep.lagging -= 1;
                 }
-                sweep.remaining = sweep.remaining.min(sweep.members.len());
-                continue;
+            } else {
+                self.serve(&mut sweep, newest.as_ref(), &member, &mut served);
+                sweep.next += 1;
             }
-            let member = Arc::clone(&sweep.members[next]);
-            self.serve(&mut sweep, newest.as_ref(), &member, &mut served);
-            sweep.next += 1;
-            sweep.remaining -= 1;
-        }
-        if sweep.members.is_empty() {
-            sweep.remaining = 0;
         }
         self.shared.deliveries.add(served.frames);
-        let again = sweep.remaining > 0 || !served.hungry.is_empty();
+        let unfinished = !sweep.pass_is_over();
         drop(sweep);
-        // Whoever is still behind, because one bite was not all, is late for the next turn.
-        if !served.hungry.is_empty() {
-            self.state.lock().late.append(&mut served.hungry);
-        }
+        let again = {
+            let mut state = self.state.lock();
+            // Whoever is still behind, because one bite was not all, is late for the next turn.
+            state.late.append(&mut served.hungry);
+            unfinished || !state.late.is_empty() || !state.marks.is_empty()
+        };
         let idle = !again && self.phase.compare_exchange(RUNNING, IDLE, SeqCst, SeqCst).is_ok();
         if !idle {
             self.phase.store(QUEUED, SeqCst);
@@ -339,33 +346,30 @@ impl Room {
         served.writes.max(1)
     }
 
-    /// Seals the tail, takes in who arrived, lets go of what nobody needs. Answers with who is to be served besides.
+    /// Takes in who arrived and, once the last pass has served everybody, seals the tail for the next and lets go of what nobody
+    /// needs. Answers with who is to be served besides.
     fn prepare(&self, sweep: &mut Sweep) -> Vec<Arc<Member>> {
         let mut state = self.state.lock();
-        // Everybody else stands at the end of the last block.
-        let behind = sweep.lagging + sweep.remaining + state.parked + state.late.len() + state.arrivals.len() > 0;
-        if let Some(block) = state.seal() {
-            sweep.remaining = sweep.members.len();
-            sweep.newest = Some(block);
-        }
         let mut late = std::mem::take(&mut state.late);
-        // An arrival is served on its own, and lengthens the pass by one so that the pass still covers all others.
-        let arrivals = std::mem::take(&mut state.arrivals);
-        if sweep.remaining > 0 {
-            sweep.remaining += arrivals.len();
+        late.append(&mut state.arrivals.clone());
+        sweep.members.append(&mut state.arrivals);
+        if !sweep.pass_is_over() {
+            return late;
         }
-        sweep.members.extend(arrivals.iter().cloned());
-        late.extend(arrivals);
         if state.gone > 32 + sweep.members.len() / 2 {
             sweep.members.retain(|member| !member.is_gone());
             sweep.lagging = sweep.members.iter().filter(|m| m.lagging.load(Relaxed)).count();
-            (sweep.next, sweep.remaining) = (0, sweep.members.len());
             state.gone = 0;
         }
-        let freed = state.trim(&self.shared, behind);
+        // Whoever keeps up stands at the end of the last block, or past it.
+        let needed = late.iter().map(|member| member.cursor().0).min().unwrap_or(u64::MAX);
+        let behind = sweep.lagging + state.parked > 0;
+        let freed = state.trim(&self.shared, needed, behind);
         self.shared.bytes.fetch_sub(freed, Relaxed);
-        if state.blocks.is_empty() {
-            sweep.newest = None;
+        match state.seal() {
+            Some(block) => (sweep.newest, sweep.next) = (Some(block), 0),
+            None if state.blocks.is_empty() => sweep.newest = None,
+            None => {}
         }
         late
     }
@@ -551,21 +555,20 @@ impl State {
         Some(block)
     }
 
-    /// Lets go of the oldest blocks as far as nobody needs them; the bytes that were freed.
-    fn trim(&mut self, shared: &Shared, behind: bool) -> usize {
-        let over = shared.bytes.load(Relaxed) > shared.recent_bytes;
-        let messages = match behind {
-            true => shared.slow_messages.max(shared.recent_messages),
-            false if over => 0,
-            false => shared.recent_messages,
+    /// Lets go of the oldest blocks as far as nobody needs them: what comes after `needed` stays, and what some are `behind` with
+    /// stays within the bounds for slow members, unless the node is short of memory. Answers with the bytes that were freed.
+    fn trim(&mut self, shared: &Shared, needed: u64, behind: bool) -> usize {
+        let messages = match (shared.is_over(), behind) {
+            (true, _) => 0,
+            (false, true) => shared.slow_messages.max(shared.recent_messages),
+            (false, false) => shared.recent_messages,
         };
         let mut freed = 0;
         while let Some(block) = self.blocks.front() {
             let end = block.end();
             let enough = self.end.index - end.index >= messages || self.end.offset - end.offset >= shared.slow_bytes;
             let last = block.marks.last().map_or(Position::ZERO, |mark| mark.position);
-            // The newest block is about to be written to those who keep up.
-            if !enough || last > self.watermark || self.blocks.len() == 1 {
+            if !enough || end.offset > needed || last > self.watermark {
                 break;
             }
             freed += block.bytes.len();
@@ -590,7 +593,7 @@ impl State {
     /// The place of the last `n` frames, and the position before them.
     fn last(&self, n: usize, progress: Position) -> (Place, Position) {
         let Some((place, first)) = self.marks_with_starts().rev().take(n).last() else { return (self.end, progress) };
-        let before = self.marks_with_starts().rev().skip_while(|(_, mark)| mark.position >= first.position).next();
+        let before = self.marks_with_starts().rev().find(|(_, mark)| mark.position < first.position);
         (place, before.map_or(self.start, |(_, mark)| mark.position))
     }
 
