@@ -1,0 +1,12 @@
+//! `chat`: a person at a terminal.
+
+use std::process::ExitCode;
+
+/// What `chat` is told on the command line.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {}
+
+/// Runs it.
+pub(crate) async fn run(_args: Args) -> ExitCode {
+    ExitCode::from(2)
+}
