@@ -1,0 +1,7 @@
+//! The client library against a server that speaks the protocol and misbehaves on command.
+
+mod connect;
+mod fake;
+mod flow;
+mod publish;
+mod resume;
