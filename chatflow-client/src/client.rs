@@ -1,8 +1,9 @@
 //! The handle that an application holds.
 
-use std::sync::Arc;
-use std::sync::OnceLock;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use chatflow_core::{MessageId, Position, RoomId};
@@ -98,6 +99,18 @@ impl Client {
     /// # Errors
     /// As for [`publish`](Self::publish).
     pub async fn publish_draft(&self, room: impl AsRef<str>, draft: Draft) -> Result<Published, Error> {
+        self.enqueue(room, draft).await?.await
+    }
+
+    /// Takes a message without waiting for its answer, which the returned future is. Messages that one task enqueues
+    /// are first sent in that order, many at a time: this is how to publish fast. Waits while too many are in flight.
+    ///
+    /// # Cancel safety
+    /// Dropping this future publishes nothing. For the returned one see [`publish`](Self::publish).
+    ///
+    /// # Errors
+    /// [`Error::NoUser`], [`Error::BadRoom`], [`Error::Unanswered`] if no place became free, or why the client has ended.
+    pub async fn enqueue(&self, room: impl AsRef<str>, draft: Draft) -> Result<Acknowledgement, Error> {
         let (user_id, username) = self.shared.user.as_ref().ok_or(Error::NoUser)?;
         self.submit(room.as_ref(), draft.id, |room, reference| {
             let frame = ChatFrame {
@@ -132,10 +145,11 @@ impl Client {
             }
             serde_json::Value::Object(fields).to_string()
         })
+        .await?
         .await
     }
 
-    async fn submit(&self, room: &str, id: MessageId, frame: impl FnOnce(&str, &str) -> String) -> Result<Published, Error> {
+    async fn submit(&self, room: &str, id: MessageId, frame: impl FnOnce(&str, &str) -> String) -> Result<Acknowledgement, Error> {
         let room = room_id(room)?;
         let within = self.shared.answer_timeout;
         let deadline = Instant::now() + within;
@@ -148,8 +162,7 @@ impl Client {
         let frame = frame(room.as_str(), &format!("p{number}")).into();
         let (reply, answer) = oneshot::channel();
         slot.send(Command::Publish(Publish { number, id, room, frame, deadline, within, reply, permit }));
-        // The connection keeps the deadline: it knows what was refused, and what is unknown.
-        answer.await.map_err(|_| self.end())?
+        Ok(Acknowledgement { answer, shared: Arc::clone(&self.shared) })
     }
 
     /// Enters a room. Its messages come after this returned or shortly before.
@@ -210,9 +223,33 @@ impl Client {
         }
     }
 
+    fn end(&self) -> Error {
+        self.shared.end()
+    }
+}
+
+impl Shared {
     /// Why the connection has ended.
     fn end(&self) -> Error {
-        self.shared.ended.get().cloned().unwrap_or(Error::Closed)
+        self.ended.get().cloned().unwrap_or(Error::Closed)
+    }
+}
+
+/// The answer to a message that was [enqueued](Client::enqueue). Dropped, the message is not sent again.
+#[derive(Debug)]
+#[must_use = "a message whose acknowledgement is dropped may never be sent"]
+pub struct Acknowledgement {
+    answer: oneshot::Receiver<Result<Published, Error>>,
+    shared: Arc<Shared>,
+}
+
+impl Future for Acknowledgement {
+    type Output = Result<Published, Error>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        // The connection keeps the deadline: it knows what was refused, and what is unknown.
+        let answered = ready!(Pin::new(&mut self.answer).poll(cx));
+        Poll::Ready(answered.unwrap_or_else(|_| Err(self.shared.end())))
     }
 }
 

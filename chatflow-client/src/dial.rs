@@ -58,10 +58,8 @@ async fn upgrade(endpoint: &Endpoint, settings: &Settings) -> Result<Socket, Con
     let request = request(endpoint, settings)?;
     let transport = Transport::connect(endpoint).await?;
     // Its own default is a buffer of 128 KiB for each connection, allocated at once.
-    let config = WebSocketConfig::default()
-        .read_buffer_size(16 << 10)
-        .max_message_size(Some(LARGEST_FRAME))
-        .max_frame_size(Some(LARGEST_FRAME));
+    let config =
+        WebSocketConfig::default().read_buffer_size(16 << 10).max_message_size(Some(LARGEST_FRAME)).max_frame_size(Some(LARGEST_FRAME));
     match client_async_with_config(request, transport, Some(config)).await {
         Ok((stream, _)) => Ok(Socket::new(stream, settings.idle_timeout)),
         Err(error) => Err(failure(error)),

@@ -98,7 +98,13 @@ impl FromStr for Endpoint {
             (Some(port), _) => port,
             // `Uri` takes "host:" and "host:99999" and only says that there is no port.
             (None, Some((_, after))) if !after.ends_with(']') => return Err(bad("the port is a number from 1 to 65535")),
-            (None, _) => if secure { 443 } else { 80 },
+            (None, _) => {
+                if secure {
+                    443
+                } else {
+                    80
+                }
+            }
         };
         let host = authority.host().trim_start_matches('[').trim_end_matches(']');
         if host.is_empty() {

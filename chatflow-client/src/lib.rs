@@ -54,7 +54,7 @@ pub use backoff::Backoff;
 pub use builder::ClientBuilder;
 pub use chatflow_core::protocol::{ErrorFrame, MemberInfo, WelcomeLimits, close, code};
 pub use chatflow_core::{Ack, Deliver, MessageId, Position, RoomId, kind};
-pub use client::{Client, Published};
+pub use client::{Acknowledgement, Client, Published};
 pub use command::{JoinOptions, Joined};
 pub use cursor::Cursor;
 pub use draft::Draft;

@@ -1,12 +1,14 @@
 //! The command line of the ChatFlow client.
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 
 mod chat;
 mod check;
 mod load;
+mod terminal;
 
 /// Chat on a ChatFlow server, check it, load it.
 ///
@@ -35,4 +37,16 @@ async fn main() -> ExitCode {
         Command::Check(args) => check::run(args).await,
         Command::Load(args) => load::run(args).await,
     }
+}
+
+/// Reads a duration off the command line: `5s`, `1m 30s`, `250ms`.
+fn duration(text: &str) -> Result<Duration, String> {
+    let signed: jiff::SignedDuration = text.parse().map_err(|_| "a duration is written like 5s, 1m30s or 250ms".to_owned())?;
+    Duration::try_from(signed).map_err(|_| "a duration can't be negative".to_owned())
+}
+
+/// Says what is wrong with the command line, where clap can't.
+fn usage(problem: &dyn std::fmt::Display) -> ExitCode {
+    eprintln!("error: {problem}");
+    ExitCode::from(2)
 }

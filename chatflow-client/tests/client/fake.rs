@@ -111,6 +111,12 @@ impl Peer {
         }
     }
 
+    /// Nothing comes for as long as a client that wanted to say something would need.
+    pub(crate) async fn is_silent(&mut self) {
+        let frame = timeout(Duration::from_millis(50), self.socket.next()).await;
+        assert!(frame.is_err(), "{frame:?} came");
+    }
+
     /// Waits for a ping.
     pub(crate) async fn pinged(&mut self) {
         let next = soon("a ping", self.socket.next()).await;
