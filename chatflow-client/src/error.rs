@@ -95,7 +95,7 @@ pub enum ConnectFailure {
         problem: String,
     },
     /// Nobody listens at the port.
-    #[error("connection refused; is a server running there?")]
+    #[error("connection refused: nobody listens there")]
     Refused,
     /// Another fault of the network.
     #[error("{0}")]

@@ -31,6 +31,8 @@
 //! # Features
 //! `tls` (default): `wss://` and `https://`, by rustls with the system's certificates.
 
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
 mod backoff;
 mod builder;
 mod client;

@@ -1,5 +1,7 @@
 //! The command line of the ChatFlow client.
 
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
 use std::process::ExitCode;
 use std::time::Duration;
 

@@ -16,7 +16,6 @@ impl Paint {
     }
 
     /// Never.
-    #[cfg(test)]
     pub(crate) const fn never() -> Self {
         Self(false)
     }

@@ -33,7 +33,7 @@ async fn the_token_goes_into_the_header_and_options_into_the_query() {
 async fn nobody_listening_is_said_with_the_address() {
     let url = nobody().await;
     let error = Client::builder(url.as_str()).connect().await.unwrap_err();
-    assert_eq!(error.to_string(), format!("{url}: connection refused; is a server running there?"));
+    assert_eq!(error.to_string(), format!("{url}: connection refused: nobody listens there"));
 }
 
 #[tokio::test]
