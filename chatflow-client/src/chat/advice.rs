@@ -29,7 +29,7 @@ fn advice(error: &Error) -> Option<&'static str> {
 
 fn failure(failure: &ConnectFailure) -> Option<&'static str> {
     match failure {
-        ConnectFailure::Refused => Some("start one with `chatflow-server`, or check host and port"),
+        ConnectFailure::Refused => Some("is a server running? start one with `chatflow-server`, or check host and port"),
         ConnectFailure::Resolve { .. } => Some("check the host's name and the network"),
         ConnectFailure::Status { status: 401, .. } => Some("give a valid --token"),
         ConnectFailure::Status { status: 403, .. } => Some("ask for access, or give another --token"),
