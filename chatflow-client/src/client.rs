@@ -96,6 +96,15 @@ impl Client {
 
     /// Publishes a message of another kind, time or id: see [`publish`](Self::publish).
     ///
+    /// ```no_run
+    /// # use chatflow_client::{Client, Draft, Error};
+    /// # async fn run(client: Client) -> Result<(), Error> {
+    /// let draft = Draft::new("order 17 has shipped");
+    /// // The same draft again is the same message, even after this program has crashed and kept the draft.
+    /// while let Err(Error::Unanswered { .. }) = client.publish_draft("orders", draft.clone()).await {}
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
     /// As for [`publish`](Self::publish).
     pub async fn publish_draft(&self, room: impl AsRef<str>, draft: Draft) -> Result<Published, Error> {
@@ -107,6 +116,19 @@ impl Client {
     ///
     /// # Cancel safety
     /// Dropping this future publishes nothing. For the returned one see [`publish`](Self::publish).
+    ///
+    /// ```no_run
+    /// # use chatflow_client::{Client, Draft, Error};
+    /// # async fn run(client: Client) -> Result<(), Error> {
+    /// let mut acknowledgements = Vec::new();
+    /// for n in 0..100 {
+    ///     acknowledgements.push(client.enqueue("7", Draft::new(format!("message {n}"))).await?);
+    /// }
+    /// for acknowledgement in acknowledgements {
+    ///     acknowledgement.await?;
+    /// }
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
     /// [`Error::NoUser`], [`Error::BadRoom`], [`Error::Unanswered`] if no place became free, or why the client has ended.
@@ -130,6 +152,16 @@ impl Client {
 
     /// Publishes a message of the application's own form, for servers with a codec of their own. `roomId` and `ref`
     /// are set by the client, `messageId` where there is none: see [`publish`](Self::publish).
+    ///
+    /// ```no_run
+    /// # use chatflow_client::{Client, Error};
+    /// # async fn run(client: Client) -> Result<(), Error> {
+    /// let tick = serde_json::json!({"symbol": "ACME", "price": 17.5});
+    /// if let serde_json::Value::Object(fields) = tick {
+    ///     client.publish_json("ticks", fields).await?;
+    /// }
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
     /// As for [`publish`](Self::publish), and [`Error::BadMessageId`].
@@ -180,6 +212,16 @@ impl Client {
 
     /// Enters a room with its history, or from a position on: see [`join`](Self::join). The options of a room that the
     /// client is in already change nothing.
+    ///
+    /// ```no_run
+    /// # use chatflow_client::{Client, Error, JoinOptions};
+    /// # async fn run(client: Client, kept: &str) -> Result<(), Box<dyn std::error::Error>> {
+    /// let joined = client.join_with("7", JoinOptions { after: Some(kept.parse()?), history: None }).await?;
+    /// if !joined.recovered {
+    ///     println!("something is missing: {:?}", joined.reason);
+    /// }
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
     /// As for [`join`](Self::join).

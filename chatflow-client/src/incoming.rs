@@ -162,6 +162,18 @@ impl Message {
 
     /// Reads it in the application's own form.
     ///
+    /// ```no_run
+    /// #[derive(serde::Deserialize)]
+    /// struct Tick<'a> {
+    ///     symbol: &'a str,
+    ///     price: f64,
+    /// }
+    /// # fn show(message: chatflow_client::Message) -> serde_json::Result<()> {
+    /// let Tick { symbol, price } = message.json()?;
+    /// println!("{symbol} {price}");
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
     /// It is not of that form.
     pub fn json<'a, T: Deserialize<'a>>(&'a self) -> Result<T, serde_json::Error> {

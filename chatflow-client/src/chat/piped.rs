@@ -65,7 +65,9 @@ pub(super) async fn run(args: &Args, client: Client, mut events: Events) -> Exit
                 }
                 Some(event @ (Incoming::Disconnected { .. } | Incoming::Gap { .. } | Incoming::Refused { .. }))
                 | Some(event @ Incoming::Welcome { recovered: false, .. }) => {
-                    eprintln!("{}", view.show(&event, None).unwrap_or_default());
+                    if let Some(line) = view.show(&event, None) {
+                        eprintln!("{line}");
+                    }
                 }
                 Some(_) => {}
             },

@@ -1,6 +1,6 @@
 //! How things look: one event, one line.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use chatflow_client::{Incoming, MemberInfo, Message, RoomId, kind};
@@ -16,6 +16,7 @@ pub(super) struct View {
     zone: TimeZone,
     was_connected: bool,
     outage: bool,
+    entered: HashSet<RoomId>,
     members: HashMap<RoomId, Members>,
 }
 
@@ -28,7 +29,7 @@ struct Members {
 
 impl View {
     pub(super) fn new(paint: Paint, zone: TimeZone) -> Self {
-        Self { paint, zone, was_connected: false, outage: false, members: HashMap::new() }
+        Self { paint, zone, was_connected: false, outage: false, entered: HashSet::new(), members: HashMap::new() }
     }
 
     /// The line for an event, if it is worth one. `here` is the room that is being looked at.
@@ -46,7 +47,8 @@ impl View {
                 if std::mem::replace(&mut self.outage, true) && *wait < Duration::from_secs(1) {
                     return None;
                 }
-                format!("disconnected ({}); reconnecting in {:.1} s", harmless(reason), wait.as_secs_f32())
+                let soon = if wait.as_millis() < 100 { "at once".to_owned() } else { format!("in {:.1} s", wait.as_secs_f32()) };
+                format!("disconnected ({}); reconnecting {soon}", harmless(reason))
             }
             Incoming::Welcome { room, recovered: false, reason, .. } => {
                 self.members.remove(room);
@@ -55,10 +57,15 @@ impl View {
             }
             Incoming::Welcome { room, .. } => {
                 self.members.remove(room);
+                // Coming back without a loss is nothing to talk about.
+                if !self.entered.insert(room.clone()) {
+                    return None;
+                }
                 format!("in room {room}")
             }
             Incoming::Left { room } => {
                 self.members.remove(room);
+                self.entered.remove(room);
                 format!("left room {room}")
             }
             Incoming::Gap { room, .. } => format!("messages in {room} were skipped: this terminal was too slow for them"),
@@ -155,7 +162,7 @@ mod tests {
     #[test]
     fn an_outage_is_one_line_and_one_for_each_long_wait() {
         let mut view = view();
-        assert_eq!(view.show(&lost(40), None).unwrap(), r"· disconnected (cut\u{1b}[2J); reconnecting in 0.0 s");
+        assert_eq!(view.show(&lost(40), None).unwrap(), r"· disconnected (cut\u{1b}[2J); reconnecting at once");
         assert_eq!(view.show(&lost(300), None), None);
         assert!(view.show(&lost(2_300), None).unwrap().ends_with("reconnecting in 2.3 s"));
         let connected = Incoming::Connected { url: "ws://h".into(), session: "s".into(), durable: true };

@@ -155,7 +155,7 @@ async fn a_person_sees_the_connection_lost_and_back_and_misses_nothing() {
     }
     server.say("bob", "while away");
     terminal.shows("disconnected (the connection was cut").await;
-    terminal.shows("reconnecting in").await;
+    terminal.shows("reconnecting").await;
     terminal.shows("connected again").await;
     terminal.shows("while away").await;
     terminal.press("\x03").await;
