@@ -1,6 +1,6 @@
 //! What may be shown on a terminal, and how.
 
-use std::io::{self, IsTerminal};
+use std::io::{self, IsTerminal, Write};
 
 use unicode_width::UnicodeWidthChar;
 
@@ -42,6 +42,11 @@ impl Paint {
     fn with(self, code: &str, text: &str) -> String {
         if self.0 { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
     }
+}
+
+/// Prints a line. Whoever reads it may have gone (`| head -1`); that is no reason to fall over.
+pub(crate) fn print(line: &str) {
+    let _ = writeln!(io::stdout(), "{line}");
 }
 
 /// `text` on one line and harmless: control characters (a terminal would obey them), and marks that hide or turn

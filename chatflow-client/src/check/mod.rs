@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use chatflow_client::{Endpoint, MessageId};
 
-use crate::terminal::Paint;
+use crate::terminal::{Paint, print};
 use report::Report;
 
 /// What `check` is told on the command line.
@@ -49,7 +49,7 @@ pub(crate) async fn run(args: Args) -> ExitCode {
     let mut passed = true;
     for endpoint in &endpoints {
         if !args.json {
-            println!("{}, room {room}", endpoint);
+            print(&format!("{endpoint}, room {room}"));
         }
         let mut report = Report::new(endpoint, &room, (!args.json).then(Paint::for_stdout));
         let all = steps::run(&mut report, endpoint, &room, &args);
@@ -58,7 +58,7 @@ pub(crate) async fn run(args: Args) -> ExitCode {
             _ = tokio::signal::ctrl_c() => return ExitCode::from(130),
         }
         if args.json {
-            println!("{}", report.to_json());
+            print(&report.to_json());
         }
         passed &= report.passed();
     }

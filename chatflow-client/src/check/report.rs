@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use chatflow_client::Endpoint;
 use serde::Serialize;
 
-use crate::terminal::{Paint, harmless};
+use crate::terminal::{Paint, harmless, print};
 
 /// All steps so far. With a [`Paint`] each is shown as it ends.
 #[derive(Debug, Serialize)]
@@ -49,7 +49,7 @@ impl Report {
         };
         let step = Step { name, ok: result.is_ok(), ms, detail };
         if let Some(paint) = self.paint {
-            println!("{}", step.line(paint));
+            print(&step.line(paint));
         }
         self.ok &= step.ok;
         self.steps.push(step);
