@@ -1,336 +1,366 @@
 //! The face for embedding: an engine of rooms.
 
+mod builder;
+mod inner;
+mod types;
+
+use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::time::Duration;
 
-use bytes::Bytes;
-use serde::Serialize;
+use bytes::{Bytes, BytesMut};
+use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
-use crate::auth::{Authenticator, Authorizer, Credentials};
-use crate::protocol::{Dialect, MemberInfo};
-use crate::store::RoomSummary;
-use crate::{
-    Broker, Codec, DeadLetters, Draft, Error, Hooks, MessageId, MessageStore, MessageValidator, NodeId, Page, PageQuery, Position, Result,
-    RoomId, Settings, Stored, Timestamp, Violation,
-};
+use crate::answers::Reply;
+use crate::auth::Identity;
+use crate::protocol::{Dialect, Event, MemberInfo, close};
+use crate::registry::{Outlet, RoomRegistry, put_event};
+use crate::session::Session;
+use crate::stats::Stats;
+use crate::{BadFrame, Draft, Error, ErrorKind, LogId, NodeId, Page, PageQuery, Result, RoomId, Stored, Timestamp, websocket};
 
-/// When a publisher is answered.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Ack {
-    /// Once the broker holds the message durably; where it can't, as `Persisted`.
-    #[default]
-    Accepted,
-    /// Once the store has committed it.
-    Persisted,
-}
+pub use builder::EngineBuilder;
+pub(crate) use inner::Inner;
+pub use types::{Ack, Component, ConnectRequest, Deliver, Health, PublishError, Published, QueueDepth, ShutdownReport};
 
-/// What a member is sent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Deliver {
-    /// Everything, its own messages too.
-    #[default]
-    All,
-    /// Everything but its own messages.
-    Others,
-    /// Nothing: it only publishes.
-    None,
-}
-
-/// How a client wants to be connected, as it asked: nothing in it needs to be valid.
-#[derive(Debug, Clone, Default)]
-#[non_exhaustive]
-pub struct ConnectRequest {
-    /// Which dialect it speaks.
-    pub dialect: Dialect,
-    /// The room it joins at once.
-    pub room: Option<String>,
-    /// The position it resumes from.
-    pub after: Option<String>,
-    /// How many of the last messages it wants first.
-    pub history: Option<usize>,
-    /// When it is answered.
-    pub ack: Ack,
-    /// What it is sent.
-    pub deliver: Deliver,
-    /// Who it says it is.
-    pub credentials: Credentials,
-}
-
-/// A message that was published.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Published {
-    /// Its id.
-    pub id: MessageId,
-    /// Its position, if it is known by now.
-    pub position: Option<Position>,
-    /// When it was accepted.
-    pub at: Timestamp,
-}
-
-/// Why a message was not published.
-#[derive(Debug, thiserror::Error)]
-pub enum PublishError {
-    /// The message breaks rules.
-    #[error("the message is not valid")]
-    Invalid(Vec<Violation>),
-    /// The id was used for another message.
-    #[error("the id was used for another message")]
-    IdConflict,
-    /// The engine or a backend could not take it.
-    #[error(transparent)]
-    Failed(#[from] Error),
-}
-
-/// How far the logs of a room are, for `/queue`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
-pub struct QueueDepth {
-    /// Accepted in the room and not in the history yet.
-    pub waiting: u64,
-    /// Of these, in a batch that is being written.
-    pub writing: u64,
-    /// What the broker holds in the room's log.
-    pub log: u64,
-}
-
-/// The state of one part.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Component {
-    /// Its name: `broker`, `store`, `pipeline`.
-    pub name: &'static str,
-    /// Whether it works.
-    pub healthy: bool,
-    /// What is wrong, or how it is set up.
-    pub detail: String,
-}
-
-/// The state of an engine.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Health {
-    /// Whether it takes messages: every component works and it is not draining.
-    pub ready: bool,
-    /// Whether it is shutting down.
-    pub draining: bool,
-    /// Whether an acknowledged message survives this process.
-    pub durable: bool,
-    /// The parts.
-    pub components: Vec<Component>,
-}
-
-/// What a shutdown left undone.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct ShutdownReport {
-    /// Messages that were submitted and not answered: their senders were told to send them again.
-    pub unanswered: usize,
-    /// Connections that did not close in time.
-    pub connections: usize,
-}
-
-/// Builds an [`Engine`].
-#[derive(Default)]
-pub struct EngineBuilder {
-    _x: (),
-}
-
-/// An engine of rooms. Cheap to clone; all clones are the same engine.
+/// An engine of rooms: everything between a client's socket and the history. Cheap to clone; all clones are the same
+/// engine, which ends when the last one is dropped ([`shutdown`](Self::shutdown) is the friendly way).
+///
+/// ```
+/// # async fn run() -> chatflow_core::Result<()> {
+/// use chatflow_core::{Ack, Draft, Engine, RoomId, kind};
+///
+/// let engine = Engine::builder().build().await?;
+/// let room = RoomId::new("lobby").expect("a valid name");
+/// let draft = Draft {
+///     sender: "1".into(),
+///     name: "robot".into(),
+///     kind: kind::TEXT,
+///     text: "hello".into(),
+///     timestamp: "2026-11-20T12:00:00Z".into(),
+///     ..Draft::default()
+/// };
+/// let published = engine.publish(&room, draft, Ack::Accepted).await.expect("published");
+/// assert!(published.position.is_some());
+/// # Ok(())
+/// # }
+/// # tokio::runtime::Runtime::new().unwrap().block_on(run()).unwrap();
+/// ```
 #[derive(Clone)]
-pub struct Engine(Arc<()>);
+pub struct Engine {
+    inner: Arc<Inner>,
+    tasks: Arc<Mutex<Tasks>>,
+}
 
-impl EngineBuilder {
-    /// The broker; in-memory unless another is given.
-    #[must_use]
-    pub fn broker(self, _broker: Arc<dyn Broker>) -> Self {
-        unimplemented!()
-    }
-    /// The history; none unless one is given.
-    #[must_use]
-    pub fn store(self, _store: Arc<dyn MessageStore>) -> Self {
-        unimplemented!()
-    }
-    /// Where poison goes; in memory unless one is given.
-    #[must_use]
-    pub fn dead_letters(self, _letters: Arc<dyn DeadLetters>) -> Self {
-        unimplemented!()
-    }
-    /// The validator; [`ChatValidator`](crate::ChatValidator) unless another is given.
-    #[must_use]
-    pub fn validator(self, _validator: impl MessageValidator) -> Self {
-        unimplemented!()
-    }
-    /// The codec; [`ChatCodec`](crate::ChatCodec) unless another is given.
-    #[must_use]
-    pub fn codec(self, _codec: impl Codec) -> Self {
-        unimplemented!()
-    }
-    /// Who is there; everybody is anonymous unless one is given.
-    #[must_use]
-    pub fn authenticator(self, _authenticator: impl Authenticator) -> Self {
-        unimplemented!()
-    }
-    /// What they may do; everything unless one is given.
-    #[must_use]
-    pub fn authorizer(self, _authorizer: impl Authorizer) -> Self {
-        unimplemented!()
-    }
-    /// Hooks.
-    #[must_use]
-    pub fn hooks(self, _hooks: impl Hooks) -> Self {
-        unimplemented!()
-    }
-    /// Bounds and time-outs.
-    #[must_use]
-    pub fn settings(self, _settings: Settings) -> Self {
-        unimplemented!()
-    }
-    /// This node's name; a random one unless given.
-    #[must_use]
-    pub fn node(self, _node: impl Into<NodeId>) -> Self {
-        unimplemented!()
-    }
-    /// Which rooms there are, beyond the rule for names; all unless given.
-    #[must_use]
-    pub fn rooms(self, _allow: impl Fn(&RoomId) -> bool + Send + Sync + 'static) -> Self {
-        unimplemented!()
-    }
-    /// Opens broker and store and starts.
-    ///
-    /// # Errors
-    /// A backend can't be reached or is set up in a way that breaks the guarantees.
-    pub async fn build(self) -> Result<Engine> {
-        unimplemented!()
+/// The engine's own tasks; they end with it.
+#[derive(Default)]
+struct Tasks {
+    relays: Vec<JoinHandle<()>>,
+    writers: Vec<JoinHandle<()>>,
+    ticker: Option<JoinHandle<()>>,
+}
+
+impl Drop for Tasks {
+    fn drop(&mut self) {
+        for task in self.relays.iter().chain(&self.writers).chain(&self.ticker) {
+            task.abort();
+        }
     }
 }
 
 impl Engine {
-    /// An engine with the in-memory broker and no store.
+    /// An engine with the in-memory broker and no history, to be changed.
     pub fn builder() -> EngineBuilder {
         EngineBuilder::default()
     }
-    /// Serves one upgraded WebSocket connection until it ends. Never fails: what goes wrong is told to the client.
+
+    /// Serves one WebSocket connection, whose upgrade was answered, until it ends. What goes wrong is told to the client.
     ///
     /// # Cancel safety
-    /// Dropping the future cuts the connection; what it submitted is still published.
-    pub async fn connect<S>(&self, _stream: S, _request: ConnectRequest)
+    /// Dropping the future cuts the connection; what it submitted is published all the same.
+    pub async fn connect<S>(&self, stream: S, request: ConnectRequest)
     where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
-        unimplemented!()
+        let (reader, writer) = tokio::io::split(stream);
+        self.connect_halves(reader, writer, request).await;
     }
-    /// Publishes from the application, without a connection. Answers as `ack` says.
+
+    /// The same for a stream that comes in halves: reading and writing then never wait for each other.
+    pub async fn connect_halves<R, W>(&self, reader: R, writer: W, request: ConnectRequest)
+    where
+        R: AsyncRead + Send + Unpin + 'static,
+        W: AsyncWrite + Send + Unpin + 'static,
+    {
+        let inner = &self.inner;
+        let session = inner.connections.next_session();
+        let outlet = Outlet::new(
+            session,
+            request.dialect == Dialect::V1,
+            Box::new(writer),
+            Arc::clone(inner.registry.fanout()),
+            Arc::clone(&inner.counters),
+        );
+        outlet.heard.store(inner.ticks(), Relaxed);
+        let _open = Open::new(inner, &outlet);
+        let Some(who) = self.identify(&outlet, &request).await else {
+            let nobody = Session::new(Arc::clone(inner), Arc::clone(&outlet), Identity::default(), &request);
+            return websocket::serve(reader, nobody, Arc::clone(&outlet), Arc::clone(inner)).await;
+        };
+        let mut session = Session::new(Arc::clone(inner), Arc::clone(&outlet), who, &request);
+        session.open(&request);
+        drop(request);
+        websocket::serve(reader, session, Arc::clone(&outlet), Arc::clone(inner)).await;
+    }
+
+    /// Who is connecting; `None` when it was told to go.
+    async fn identify(&self, outlet: &Arc<Outlet>, request: &ConnectRequest) -> Option<Identity> {
+        let inner = &self.inner;
+        if self.is_draining() {
+            outlet.close(close::RESTARTING, "the server is shutting down");
+            return None;
+        }
+        let asked = Box::pin(timeout(inner.settings.authentication, inner.authenticator.authenticate(&request.credentials))).await;
+        match asked {
+            Ok(Ok(who)) => return Some(who),
+            Ok(Err(error)) if error.kind() == ErrorKind::Unauthenticated => outlet.close(close::BAD_TOKEN, "the token is not valid"),
+            Ok(Err(error)) => {
+                tracing::error!(%error, "the authenticator failed");
+                outlet.close(close::INTERNAL, "who you are can't be found out now");
+            }
+            Err(_) => outlet.close(close::INTERNAL, "finding out who you are took too long"),
+        }
+        None
+    }
+
+    /// Publishes from the application, without a connection, and waits for the answer that `ack` asks for. The validator,
+    /// the hooks and the bounds count as for a client; authorization and publish rates don't.
+    ///
+    /// # Cancel safety
+    /// When dropped, the message may or may not be published; publishing it again under the same id is safe.
     ///
     /// # Errors
     /// See [`PublishError`].
-    pub async fn publish(&self, _room: &RoomId, _draft: Draft, _ack: Ack) -> Result<Published, PublishError> {
-        unimplemented!()
+    pub async fn publish(&self, room: &RoomId, draft: Draft, ack: Ack) -> Result<Published, PublishError> {
+        let inner = &self.inner;
+        inner.validator.validate(&draft).map_err(PublishError::Invalid)?;
+        let message = inner.message(&draft, room.clone(), Timestamp::now(), 0, Default::default());
+        inner.hooks.on_message(&message).map_err(PublishError::Invalid)?;
+        let (reply, answer) = oneshot::channel();
+        if let Err(error) = inner.give(message, &draft, ack, Reply::Call(reply), || ()) {
+            return Err(error.into());
+        }
+        match answer.await {
+            Ok(answer) => answer,
+            Err(_) => Err(Error::new(ErrorKind::Unavailable, "engine", "the engine ended before the message was safe").into()),
+        }
     }
-    /// Reads a client's frame with this engine's codec (for publishing over HTTP).
+
+    /// Reads a client's frame with this engine's codec, to be published from the application.
     ///
     /// # Errors
     /// It is not a message.
-    pub fn decode(&self, _frame: &str) -> Result<Draft, crate::BadFrame> {
-        unimplemented!()
+    pub fn decode(&self, frame: &str) -> Result<Draft, BadFrame> {
+        self.inner.codec.decode(&frame.into())
     }
-    /// The JSON in which members see a stored message.
-    pub fn show(&self, _stored: &Stored) -> Bytes {
-        unimplemented!()
+
+    /// The JSON object that members see of a stored message.
+    pub fn show(&self, stored: &Stored) -> Bytes {
+        let mut out = BytesMut::new();
+        self.inner.codec.broadcast(&stored.message, stored.position, &mut out);
+        out.freeze()
     }
-    /// A page of a room's history; without a store, of what is still in memory.
+
+    /// A page of a room's history.
     ///
     /// # Errors
-    /// The store can't be read.
-    pub async fn history(&self, _room: &RoomId, _query: &PageQuery) -> Result<Page> {
-        unimplemented!()
+    /// [`ErrorKind::NotFound`] when there is no history; otherwise the store's.
+    pub async fn history(&self, room: &RoomId, query: &PageQuery) -> Result<Page> {
+        let no_history = || Error::new(ErrorKind::NotFound, "engine", "no history is kept");
+        let store = self.inner.store.as_ref().ok_or_else(no_history)?;
+        store.page(self.log_of(room), room, query).await
     }
-    /// Rooms with members or messages, by name, after `after`, at most `limit`: with the number of members on this node.
+
+    /// Rooms with members on this node or messages in the history, by name, after `after`, at most `limit`: how many members
+    /// each has here, and when its last message was accepted.
     ///
     /// # Errors
-    /// The store can't be read.
-    pub async fn rooms(&self, _after: Option<&RoomId>, _limit: usize) -> Result<Vec<(RoomId, usize, Option<Timestamp>)>> {
-        unimplemented!()
+    /// The store's.
+    pub async fn rooms(&self, after: Option<&RoomId>, limit: usize) -> Result<Vec<(RoomId, usize, Option<Timestamp>)>> {
+        let mut rooms: BTreeMap<RoomId, (usize, Option<Timestamp>)> = BTreeMap::new();
+        if let Some(store) = &self.inner.store {
+            for summary in store.rooms(after, limit).await? {
+                rooms.entry(summary.room).or_default().1 = Some(summary.last);
+            }
+        }
+        for (room, members) in self.inner.registry.rooms() {
+            if after.is_none_or(|after| room > *after) {
+                rooms.entry(room).or_default().0 = members;
+            }
+        }
+        Ok(rooms.into_iter().take(limit).map(|(room, (members, last))| (room, members, last)).collect())
     }
+
     /// Who is in a room on this node.
-    pub fn members(&self, _room: &RoomId) -> Vec<MemberInfo> {
-        unimplemented!()
+    pub fn members(&self, room: &RoomId) -> Vec<MemberInfo> {
+        self.inner.registry.members(room)
     }
-    /// Depths for `/queue/{room}`.
-    pub async fn queue(&self, _room: &RoomId) -> QueueDepth {
-        unimplemented!()
+
+    /// What of a room is on its way into the history.
+    pub async fn queue(&self, room: &RoomId) -> QueueDepth {
+        let depths = self.inner.broker.status().await.depths;
+        let log = self.log_of(room);
+        self.depth(room, self.inner.answers.waiting_in(log, room), &depths)
     }
-    /// Depths of every room with something waiting or with members.
+
+    /// The same for every room with members here or with something on its way.
     pub async fn queues(&self) -> Vec<(RoomId, QueueDepth)> {
-        unimplemented!()
+        let depths = self.inner.broker.status().await.depths;
+        let mut waiting = self.inner.answers.waiting_rooms();
+        for (room, _) in self.inner.registry.rooms() {
+            waiting.entry(room).or_default();
+        }
+        let mut queues: Vec<_> = waiting.into_iter().map(|(room, n)| (room.clone(), self.depth(&room, n, &depths))).collect();
+        queues.sort_by(|a, b| a.0.cmp(&b.0));
+        queues
     }
+
+    fn depth(&self, room: &RoomId, waiting: u64, depths: &[u64]) -> QueueDepth {
+        let log = usize::from(self.log_of(room).0);
+        let writing = self.inner.writers.get(log).map_or(0, |writer| writer.writing(room));
+        QueueDepth { waiting, writing, log: depths.get(log).copied().unwrap_or_default() }
+    }
+
+    fn log_of(&self, room: &RoomId) -> LogId {
+        self.inner.broker.profile().log_of(room)
+    }
+
     /// Whether the parts work. Answers within a second.
     pub async fn health(&self) -> Health {
-        unimplemented!()
+        let inner = &self.inner;
+        let broker = inner.broker.status().await;
+        let mut components = vec![Component { name: "broker", healthy: broker.healthy, detail: broker.detail }];
+        if let Some(store) = &inner.store {
+            let store = timeout(Duration::from_millis(900), store.status()).await;
+            components.push(match store {
+                Ok(store) => Component { name: "store", healthy: store.healthy, detail: store.detail },
+                Err(_) => Component { name: "store", healthy: false, detail: "no answer within 0.9 s".into() },
+            });
+            let trouble = inner.writers.iter().find_map(|writer| writer.trouble());
+            let detail = trouble.clone().unwrap_or_else(|| "writing".into());
+            components.push(Component { name: "pipeline", healthy: trouble.is_none(), detail });
+        }
+        let draining = self.is_draining();
+        let ready = !draining && components.iter().all(|component| component.healthy);
+        Health { ready, draining, durable: inner.is_durable(), components }
     }
-    /// Counters and gauges since the start.
+
+    /// Counters since the start, and gauges.
     pub fn stats(&self) -> Stats {
-        unimplemented!()
+        let registry = &self.inner.registry;
+        self.inner.counters.snapshot(registry.rooms().len() as u64, registry.bytes() as u64)
     }
+
     /// This node's name.
     pub fn node(&self) -> &NodeId {
-        unimplemented!()
+        &self.inner.node
     }
-    /// Whether `room` is allowed by name and by the builder's rule.
-    pub fn allows_room(&self, _room: &str) -> Option<RoomId> {
-        unimplemented!()
+
+    /// The room that a name means; `None` when there is no such room.
+    pub fn allows_room(&self, room: &str) -> Option<RoomId> {
+        self.inner.allows_room(room)
     }
-    /// Stops taking messages and connections; what was taken is finished. Members of the v1 dialect are told to reconnect,
-    /// connections are closed with 1012 in slices, the log is flushed into the store, leases are given back.
-    pub async fn shutdown(&self, _deadline: Duration) -> ShutdownReport {
-        unimplemented!()
-    }
+
     /// Whether `shutdown` was called.
     pub fn is_draining(&self) -> bool {
-        unimplemented!()
+        self.inner.draining.load(Relaxed)
+    }
+
+    /// Ends the engine: nothing new is taken, what was taken is written and answered, v1 clients are told to reconnect, all
+    /// connections are closed with 1012 in slices, leases are given back, store and broker are closed.
+    ///
+    /// # Cancel safety
+    /// When dropped, what was done is done; call it again to go on.
+    pub async fn shutdown(&self, deadline: Duration) -> ShutdownReport {
+        let inner = &self.inner;
+        let until = Instant::now() + deadline;
+        inner.draining.store(true, SeqCst);
+        self.announce();
+        if let Err(error) = inner.broker.close().await {
+            tracing::error!(%error, "the broker did not close");
+        }
+        let tasks = std::mem::take(&mut *self.tasks.lock());
+        for task in tasks.relays.iter().chain(&tasks.writers) {
+            while !task.is_finished() && Instant::now() < until {
+                sleep(Duration::from_millis(5)).await;
+            }
+        }
+        let unanswered = inner.answers.give_up();
+        self.close_connections(until).await;
+        if let Some(store) = &inner.store {
+            match timeout_at(until + Duration::from_secs(1), store.close()).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => tracing::error!(%error, "the store did not close"),
+                Err(_) => tracing::error!("the store did not close in time"),
+            }
+        }
+        ShutdownReport { unanswered, connections: inner.connections.len() }
+    }
+
+    /// Tells v1 clients to come back, each after another while, so that they don't all come at once.
+    fn announce(&self) {
+        let outlets = self.inner.connections.all();
+        for (i, outlet) in outlets.iter().enumerate().filter(|(_, outlet)| outlet.speaks_v1()) {
+            let delay_ms = 100 + (i as u64 * 7_919) % (1_000 + outlets.len() as u64);
+            let event = Event::Reconnect { delay_ms, alternates: Vec::new() };
+            outlet.push_text(|out| put_event(out, &event));
+        }
+    }
+
+    /// Closes all connections in twenty slices, and waits for them.
+    async fn close_connections(&self, until: Instant) {
+        let outlets = self.inner.connections.all();
+        let slice = outlets.len().div_ceil(20).max(1);
+        for outlets in outlets.chunks(slice) {
+            outlets.iter().for_each(|outlet| outlet.close(close::RESTARTING, "the server is shutting down"));
+            sleep(Duration::from_millis(if outlets.len() < 10 { 1 } else { 25 })).await;
+        }
+        while self.inner.connections.len() > 0 && Instant::now() < until {
+            sleep(Duration::from_millis(5)).await;
+        }
     }
 }
 
-/// Counters (they only grow) and gauges of one engine.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
-#[non_exhaustive]
-pub struct Stats {
-    /// Connections now.
-    pub connections: u64,
-    /// Connections since the start.
-    pub connections_total: u64,
-    /// Members now, over all rooms.
-    pub members: u64,
-    /// Rooms with members now.
-    pub rooms: u64,
-    /// Messages that passed validation and were taken by the broker.
-    pub accepted: u64,
-    /// Messages that were refused for what they are (invalid, forbidden, wrong room).
-    pub rejected: u64,
-    /// Messages that were refused for the state that the server is in (full, unavailable, draining, rate).
-    pub refused: u64,
-    /// Messages answered with `SUCCESS`.
-    pub acknowledged: u64,
-    /// Messages that came again under the same id.
-    pub repeats: u64,
-    /// Messages whose id was used for another message.
-    pub conflicts: u64,
-    /// Rows committed to the store.
-    pub persisted: u64,
-    /// Commits to the store.
-    pub commits: u64,
-    /// Commits that failed and were tried again.
-    pub commit_failures: u64,
-    /// Messages that became dead letters.
-    pub dead_letters: u64,
-    /// Messages that were given to rooms with members.
-    pub broadcasts: u64,
-    /// Frames of broadcasts written to members.
-    pub deliveries: u64,
-    /// Bytes written to clients.
-    pub bytes_out: u64,
-    /// Bytes read from clients.
-    pub bytes_in: u64,
-    /// Members that were too slow.
-    pub slow: u64,
-    /// Messages read from the store for members that came back.
-    pub caught_up: u64,
-    /// Bytes of room logs in memory.
-    pub recent_bytes: u64,
+impl std::fmt::Debug for Engine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.inner.fmt(f)
+    }
+}
+
+/// A connection among the engine's, as long as its future lives.
+struct Open<'a> {
+    inner: &'a Inner,
+    outlet: &'a Arc<Outlet>,
+}
+
+impl<'a> Open<'a> {
+    fn new(inner: &'a Inner, outlet: &'a Arc<Outlet>) -> Self {
+        inner.counters.connections.add(1);
+        inner.counters.connections_total.add(1);
+        inner.connections.insert(Arc::clone(outlet));
+        Self { inner, outlet }
+    }
+}
+
+impl Drop for Open<'_> {
+    fn drop(&mut self) {
+        self.outlet.cut();
+        self.inner.connections.remove(self.outlet.session());
+        self.inner.counters.connections.sub(1);
+    }
 }

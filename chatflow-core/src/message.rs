@@ -7,7 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use bytestring::ByteString;
 use serde::{Deserialize, Serialize};
-pub use uuid::Uuid;
+use uuid::Uuid;
 
 use crate::{Error, ErrorKind, Result};
 
@@ -171,7 +171,7 @@ impl Message {
     /// [`ErrorKind::Corrupt`] when the bytes are not a message.
     pub fn decode(mut bytes: Bytes) -> Result<Self> {
         let corrupt = || Error::new(ErrorKind::Corrupt, "message", "the entry is not a message of this version");
-        let room = Self::peek_room(&bytes).ok_or_else(corrupt)?;
+        let room = Self::peek(&bytes).ok_or_else(corrupt)?.room;
         let room = RoomId(ByteString::try_from(bytes.slice_ref(room.as_bytes())).map_err(|_| corrupt())?);
         bytes.advance(2 + room.0.len());
         if bytes.len() < 40 {
@@ -189,11 +189,34 @@ impl Message {
         Ok(Self { id: Uuid::from_bytes(id), room, sender, kind, body: bytes, digest, at: Timestamp(at), node, session, origin })
     }
 
-    /// The room of an encoded message without decoding the rest; `None` when it is no message.
-    pub fn peek_room(bytes: &[u8]) -> Option<&str> {
+    /// What can be said of an encoded message without decoding it; `None` when it is none.
+    pub fn peek(bytes: &[u8]) -> Option<Header<'_>> {
         let [FORM, len, rest @ ..] = bytes else { return None };
-        std::str::from_utf8(rest.get(..*len as usize)?).ok()
+        let (room, rest) = rest.split_at_checked(usize::from(*len))?;
+        let (id, rest) = rest.split_first_chunk()?;
+        let (digest, rest) = rest.split_first_chunk()?;
+        let (at, _) = rest.split_first_chunk()?;
+        Some(Header {
+            room: std::str::from_utf8(room).ok()?,
+            id: Uuid::from_bytes(*id),
+            digest: u64::from_be_bytes(*digest),
+            at: Timestamp(i64::from_be_bytes(*at)),
+        })
     }
+}
+
+/// The beginning of an encoded message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Header<'a> {
+    /// See [`Message::room`].
+    pub room: &'a str,
+    /// See [`Message::id`].
+    pub id: MessageId,
+    /// See [`Message::digest`].
+    pub digest: u64,
+    /// See [`Message::at`].
+    pub at: Timestamp,
 }
 
 #[cfg(test)]
@@ -240,7 +263,8 @@ mod tests {
         #[test]
         fn the_binary_form_gives_it_back(message in any_message()) {
             let bytes = message.encode();
-            prop_assert_eq!(Message::peek_room(&bytes), Some(message.room.as_str()));
+            let header = Message::peek(&bytes).unwrap();
+            prop_assert_eq!((header.room, header.id, header.digest, header.at), (message.room.as_str(), message.id, message.digest, message.at));
             prop_assert_eq!(Message::decode(bytes).unwrap(), message);
         }
 

@@ -125,6 +125,26 @@ pub enum Op {
     },
 }
 
+impl Op {
+    /// The operation in a frame; `None` when the frame has no `op` and so is a message.
+    ///
+    /// # Errors
+    /// What is wrong with the operation.
+    pub fn of(frame: &str) -> Option<Result<Op, String>> {
+        #[derive(Deserialize)]
+        struct HasOp<'a> {
+            #[serde(borrow)]
+            op: Option<&'a serde_json::value::RawValue>,
+        }
+        // Most frames are messages, and a search is cheaper than a parse.
+        if !frame.contains("\"op\"") {
+            return None;
+        }
+        let has_op = serde_json::from_str::<HasOp<'_>>(frame).ok()?.op.is_some();
+        has_op.then(|| serde_json::from_str(frame).map_err(|error| format!("op: {error}")))
+    }
+}
+
 /// Somebody connected to a room.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

@@ -1,8 +1,16 @@
 //! The history: what was said, for good.
 
-pub mod memory;
+mod batch;
+mod dead_letters;
+mod exclusive;
+mod memory;
 #[cfg(feature = "sqlite")]
-pub mod sqlite;
+mod sqlite;
+
+pub use dead_letters::{FileDeadLetters, MemoryDeadLetters};
+pub use memory::MemoryStore;
+#[cfg(feature = "sqlite")]
+pub use sqlite::{SqliteConfig, SqliteStore};
 
 use std::fmt::Debug;
 
@@ -56,6 +64,13 @@ pub enum Exception {
         /// Where the other message stands.
         first: Position,
     },
+}
+
+impl Exception {
+    /// What `message` is when its id has a row in `room` at `first` already: a digest leaves the room out, so both count.
+    pub(crate) fn of(message: &Message, first: Position, room: &str, digest: u64) -> Self {
+        if message.digest == digest && message.room.as_str() == room { Self::Repeat { first } } else { Self::Conflict { first } }
+    }
 }
 
 /// One page of a room's history to read.
@@ -140,6 +155,7 @@ pub struct StoreStatus {
 /// The conformance suite's cases cite these numbers.
 /// 1. **One writer.** A log has one valid lease; a claim fences all earlier ones, and a fenced commit writes nothing.
 /// 2. **Batch and cursor are one.** A commit's rows and its `through` become visible and durable together, or not at all.
+///    The cursor never goes back, and no row appears behind it, where readers have been.
 /// 3. **Exactly one row for an id.** A second entry of an id is reported as an [`Exception`]; the first row stays.
 ///    Committing the same batch again, after an answer was lost, is reported as repeats *at their own position*
 ///    (`first` is the entry's position) and changes nothing.
@@ -177,15 +193,16 @@ pub trait MessageStore: Debug + Send + Sync + 'static {
     /// It runs out by itself then.
     async fn release(&self, lease: &Lease) -> Result<()>;
 
-    /// Writes `batch`, in position order, and moves the log's watermark to `through`, in one transaction. Answers
-    /// with the index and reason of each entry that did not become a row.
+    /// Writes `batch`, in position order, and moves the log's watermark to `through` (which may be past the last entry,
+    /// but not before it), in one transaction. Answers with the index and reason of each entry that did not become a row.
     ///
     /// # Cancel safety
     /// A dropped call may or may not have committed; commit the same batch again (guarantee 3).
     ///
     /// # Errors
-    /// [`Fenced`](crate::ErrorKind::Fenced); [`Invalid`](crate::ErrorKind::Invalid) when a row can never be written (the
-    /// caller finds out which by halving the batch); transient kinds otherwise. Nothing was written.
+    /// [`Fenced`](crate::ErrorKind::Fenced); [`Invalid`](crate::ErrorKind::Invalid) when a row can never be written, one that
+    /// is not in the history and stands behind the watermark included (the caller finds out which by halving the batch);
+    /// transient kinds otherwise. Nothing was written.
     async fn commit(&self, lease: &Lease, batch: &[Stored], through: Position) -> Result<Vec<(usize, Exception)>>;
 
     /// How far `log` is in the store; [`Position::ZERO`] when nothing is.
@@ -219,7 +236,10 @@ pub trait MessageStore: Debug + Send + Sync + 'static {
 /// An entry that was acknowledged and can't be written: kept for a person to look at.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeadLetter {
-    /// Names it: the message's position.
+    /// The log that it came from. Two logs may hold different messages at one position, so it takes both to name a letter.
+    #[serde(with = "log_number")]
+    pub log: LogId,
+    /// Its position in that log.
     pub position: Position,
     /// The message's id; nil when the entry could not be decoded.
     pub id: crate::MessageId,
@@ -234,30 +254,59 @@ pub struct DeadLetter {
     pub entry: bytes::Bytes,
 }
 
+impl DeadLetter {
+    /// What names it among all letters.
+    pub fn place(&self) -> (LogId, Position) {
+        (self.log, self.position)
+    }
+}
+
 /// Keeps dead letters, elsewhere than in the store that refused them.
 ///
 /// # Guarantees
-/// 1. A `put` that returned survives a crash.
-/// 2. Putting the same position again changes nothing.
+/// The conformance suite's cases cite these numbers.
+/// 1. **Durable.** A `put` that returned survives a crash, where the implementation is one that can.
+/// 2. **Once.** Putting a letter of the same [place](DeadLetter::place) again changes nothing: the first one stays.
+/// 3. **Order.** Letters are listed by log, then position.
+/// 4. **Discarded for good.** A letter whose `discard` returned `true` is gone; put again, it is a new one.
 #[async_trait]
 pub trait DeadLetters: Debug + Send + Sync + 'static {
     /// Keeps `letters`.
     ///
+    /// # Cancel safety
+    /// A dropped call may or may not have kept them; put them again (guarantee 2).
+    ///
     /// # Errors
-    /// They could not be kept; the caller must not go past them.
+    /// They could not be kept, or not all; the caller must not go past them.
     async fn put(&self, letters: &[DeadLetter]) -> Result<()>;
 
-    /// Letters after `after` in position order, at most `limit`.
+    /// Letters whose place is after `after`, in order, at most `limit`.
     ///
     /// # Errors
     /// They can't be read.
-    async fn list(&self, after: Option<Position>, limit: usize) -> Result<Vec<DeadLetter>>;
+    async fn list(&self, after: Option<(LogId, Position)>, limit: usize) -> Result<Vec<DeadLetter>>;
 
-    /// Forgets a letter; `false` when there is none.
+    /// Forgets the letter at `position` of `log`; `false` when there is none.
     ///
     /// # Errors
     /// It could not be forgotten.
-    async fn discard(&self, position: Position) -> Result<bool>;
+    async fn discard(&self, log: LogId, position: Position) -> Result<bool>;
+}
+
+mod log_number {
+    //! A log by its number.
+
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    use crate::LogId;
+
+    pub(super) fn serialize<S: Serializer>(log: &LogId, serializer: S) -> Result<S::Ok, S::Error> {
+        log.serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<LogId, D::Error> {
+        u16::deserialize(deserializer).map(LogId)
+    }
 }
 
 mod hex_bytes {

@@ -1,1 +1,61 @@
-fn main() {}
+//! The ChatFlow server: configuration, HTTP, WebSocket upgrade and wiring around `chatflow-core`.
+
+mod admission;
+mod cli;
+mod config;
+mod handshake;
+mod http;
+mod life;
+mod listener;
+mod log;
+mod replay;
+mod wiring;
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::cli::{Cli, Command};
+use crate::config::{ConfigError, Layers};
+
+fn main() -> ExitCode {
+    match run(Cli::parse()) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("chatflow-server: {error}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn run(cli: Cli) -> Result<ExitCode, ConfigError> {
+    let command = cli.command.unwrap_or(Command::Run);
+    if matches!(command, Command::DefaultConfig) {
+        print(&config::default_document());
+        return Ok(ExitCode::SUCCESS);
+    }
+    let environment = std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    let layers = Layers::read(&cli.flags(), environment)?;
+    let config = layers.config()?;
+    if matches!(command, Command::CheckConfig) {
+        print(&config::effective_document(&config, &layers));
+        return Ok(ExitCode::SUCCESS);
+    }
+    log::start(&config.log);
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    if config.server.threads > 0 {
+        runtime.worker_threads(config.server.threads);
+    }
+    let runtime = runtime.enable_all().build().map_err(|error| ConfigError::line(format!("the runtime can't start: {error}")))?;
+    let done = runtime.block_on(life::run(config));
+    // What still runs by now has had its time.
+    runtime.shutdown_background();
+    done
+}
+
+/// Prints to a reader that may have gone: `chatflow-server default-config | head` is no error.
+fn print(text: &str) {
+    let mut out = std::io::stdout().lock();
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+}

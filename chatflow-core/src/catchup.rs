@@ -1,0 +1,115 @@
+//! The past, for a member that is behind what is in memory.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+
+use crate::engine::Inner;
+use crate::protocol::close;
+use crate::registry::{Member, NotThere, RoomRegistry, Start};
+use crate::store::{MessageStore, Page};
+use crate::{LogId, PageQuery, Position, Result, RoomId};
+
+/// Messages of one page.
+const PAGE: usize = 500;
+/// Bytes that may wait for the member before the next page is read.
+const WAITING: usize = 256 << 10;
+/// How long the history may be away before the member is sent off to come back later.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Where the past begins.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Past {
+    /// With the first message after this position.
+    After(Position),
+    /// With the last so many.
+    Newest(usize),
+}
+
+/// Leaves the past in the member's outlet, page by page, and joins it where memory begins.
+///
+/// Each page ends at what the node has seen, at most, so that nothing is sent here that the room will send again; and the
+/// member only joins where everything after the last page is in memory. `begins` is told the position before the first page.
+///
+/// # Cancel safety
+/// When dropped, the member is not joined, or joined and behaves like any other; leave it either way.
+pub(crate) async fn catch_up(
+    engine: Arc<Inner>,
+    store: Arc<dyn MessageStore>,
+    member: Arc<Member>,
+    past: Past,
+    mut begins: impl FnMut(Position) + Send,
+) {
+    let pages = Pages { engine: &engine, store: &*store, log: member.log, room: &member.room };
+    let mut last = match past {
+        Past::After(position) => {
+            begins(position);
+            position
+        }
+        Past::Newest(n) => {
+            let Some((page, seen)) = pages.read(&member, |seen| PageQuery { before: Some(seen), ..PageQuery::latest(n) }).await else {
+                return;
+            };
+            let first = page.messages.first().map(|stored| stored.position);
+            begins(first.map_or(seen, |p| Position::new(p.epoch, p.offset.saturating_sub(1))));
+            engine.show_page(&member, &page);
+            page.messages.last().map_or(seen, |stored| stored.position.max(seen.min(page.through)))
+        }
+    };
+    loop {
+        match engine.registry.join(&member, Start::After(last), &engine.show, &mut |_| ()) {
+            Ok(()) | Err(NotThere::Ahead { .. }) => return,
+            Err(NotThere::Behind { .. }) => {}
+        }
+        member.outlet.room_below(WAITING).await;
+        if member.outlet.is_over() {
+            return;
+        }
+        let query = |seen| PageQuery { before: Some(seen), ..PageQuery::after(last, PAGE) };
+        let Some((page, seen)) = pages.read(&member, query).await else { return };
+        engine.show_page(&member, &page);
+        let read = page.messages.last().map_or(last, |stored| stored.position);
+        let next = if page.more { read } else { read.max(seen.min(page.through)) };
+        if next == last {
+            // The history has not reached what memory begins with: the writer is behind.
+            sleep(Duration::from_millis(20)).await;
+        }
+        last = next;
+    }
+}
+
+struct Pages<'a> {
+    engine: &'a Inner,
+    store: &'a dyn MessageStore,
+    log: LogId,
+    room: &'a RoomId,
+}
+
+impl Pages<'_> {
+    /// Reads a page that ends, at most, at what the node has seen. `None`: the history is away, and the member was sent off.
+    async fn read(&self, member: &Member, query: impl Fn(Position) -> PageQuery) -> Option<(Page, Position)> {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            let seen = self.engine.registry.progress(self.log);
+            let end = Position::new(seen.epoch, seen.offset.saturating_add(1));
+            match self.page(&query(end)).await {
+                Ok(page) => return Some((page, seen)),
+                Err(error) if error.is_transient() && Instant::now() < until => sleep(Duration::from_millis(100)).await,
+                Err(error) => {
+                    tracing::warn!(room = %self.room, %error, "the past can't be read");
+                    member.outlet.close(close::OVERLOADED, "the history is away: come back later");
+                    return None;
+                }
+            }
+        }
+    }
+
+    /// The gate: so many read at the same time, whoever comes back.
+    async fn page(&self, query: &PageQuery) -> Result<Page> {
+        let _turn = self.engine.catch_ups.acquire().await;
+        let page = self.store.page(self.log, self.room, query).await?;
+        self.engine.counters.caught_up.add(page.messages.len() as u64);
+        Ok(page)
+    }
+}

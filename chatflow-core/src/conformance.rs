@@ -1,0 +1,8 @@
+//! Public suites: hold a backend of your own against the guarantees that the traits number.
+//!
+//! A suite is a list of async functions, one a case, and a macro that makes a `#[tokio::test]` of each. A case's name begins
+//! with the guarantee that it shows.
+
+pub mod broker;
+pub mod dead_letters;
+pub mod store;

@@ -1,0 +1,248 @@
+//! The writer: takes one log into the store, in log order, batch by batch.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::Duration;
+
+use futures::StreamExt;
+use parking_lot::Mutex;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, sleep};
+
+use crate::answers::Fate;
+use crate::broker::{Broker, Delivered, Event, From, Reader};
+use crate::relay::Committed;
+use crate::stats::Counters;
+use crate::store::{DeadLetter, DeadLetters, Lease, MessageStore, Stored};
+use crate::{Error, ErrorKind, LogId, Message, MessageId, NodeId, Position, Result, RoomId, Timestamp};
+
+/// How often an idle writer renews its lease.
+const RENEW: Duration = Duration::from_secs(3);
+/// Waits between tries while a backend is away: doubled from the first to the last, so that a writer is back well
+/// within the five seconds that are promised.
+const FIRST_WAIT: Duration = Duration::from_millis(50);
+const LAST_WAIT: Duration = Duration::from_secs(1);
+
+/// What others see of a writer.
+#[derive(Debug)]
+pub(crate) struct Progress {
+    healthy: AtomicBool,
+    trouble: Mutex<String>,
+    writing: Mutex<Arc<[Stored]>>,
+}
+
+impl Progress {
+    pub(crate) fn new() -> Arc<Self> {
+        Arc::new(Self { healthy: AtomicBool::new(true), trouble: Mutex::default(), writing: Mutex::new(Arc::from([])) })
+    }
+
+    /// What keeps the writer from writing, if anything does.
+    pub(crate) fn trouble(&self) -> Option<String> {
+        (!self.healthy.load(Relaxed)).then(|| self.trouble.lock().clone())
+    }
+
+    /// How many messages of `room` are being written.
+    pub(crate) fn writing(&self, room: &RoomId) -> u64 {
+        let batch = self.writing.lock().clone();
+        batch.iter().filter(|stored| stored.message.room == *room).count() as u64
+    }
+
+    fn fails(&self, error: &Error) {
+        *self.trouble.lock() = error.to_string();
+        self.healthy.store(false, Relaxed);
+    }
+
+    fn works(&self) {
+        self.healthy.store(true, Relaxed);
+    }
+}
+
+/// Takes one log into the store, under a lease.
+///
+/// The store's cursor is the only one: whatever happens between a commit and the broker's settling is read again and
+/// found to be there.
+pub(crate) struct Pipeline {
+    pub(crate) log: LogId,
+    pub(crate) node: NodeId,
+    pub(crate) broker: Arc<dyn Broker>,
+    pub(crate) store: Arc<dyn MessageStore>,
+    pub(crate) dead_letters: Arc<dyn DeadLetters>,
+    pub(crate) counters: Arc<Counters>,
+    pub(crate) progress: Arc<Progress>,
+    pub(crate) news: mpsc::Sender<Committed>,
+    pub(crate) batch_rows: usize,
+    pub(crate) batch_bytes: usize,
+}
+
+impl Pipeline {
+    /// Runs until the broker is closed and everything it held is written. `claimed` is told of the first claim.
+    pub(crate) async fn run(self, claimed: oneshot::Sender<Result<()>>) {
+        let lease = self.store.claim(self.log, &self.node).await;
+        let (told, mut lease) = match lease {
+            Ok(lease) => (Ok(()), lease),
+            Err(error) => return drop(claimed.send(Err(error))),
+        };
+        if claimed.send(told).is_err() {
+            return;
+        }
+        loop {
+            match self.write(&lease).await {
+                Ok(()) => break,
+                Err(error) => {
+                    tracing::warn!(log = self.log.0, %error, "the writer starts again");
+                    self.progress.fails(&error);
+                }
+            }
+            sleep(LAST_WAIT).await;
+            lease = self.persist("claiming the log", || self.store.claim(self.log, &self.node)).await;
+        }
+        if let Err(error) = self.store.release(&lease).await {
+            tracing::debug!(log = self.log.0, %error, "the lease was not given back; it runs out by itself");
+        }
+    }
+
+    /// Reads and writes under one lease, until the log ends (`Ok`) or has to be claimed or read again.
+    async fn write(&self, lease: &Lease) -> Result<()> {
+        let from = if lease.through == Position::ZERO { From::Oldest } else { From::After(lease.through) };
+        let mut events = match self.broker.read(self.log, Reader::History, from).await {
+            Err(error) if error.kind() == ErrorKind::Closed => return Ok(()),
+            events => events?,
+        };
+        self.progress.works();
+        let mut renew = Instant::now() + RENEW;
+        loop {
+            let event = tokio::select! {
+                biased;
+                event = events.next() => event,
+                () = tokio::time::sleep_until(renew) => {
+                    self.store.renew(lease).await?;
+                    renew = Instant::now() + RENEW;
+                    continue;
+                }
+            };
+            match event {
+                None => return Ok(()),
+                Some(Err(error)) => return Err(error),
+                Some(Ok(Event::Batch(batch))) => self.take(lease, batch).await?,
+                Some(Ok(Event::Attached(_))) => {}
+                Some(Ok(Event::Lost { last, epoch })) => {
+                    tracing::info!(log = self.log.0, %last, epoch, "the log goes on in a new epoch");
+                }
+            }
+        }
+    }
+
+    /// Writes what came, in bounded batches.
+    async fn take(&self, lease: &Lease, batch: Vec<Delivered>) -> Result<()> {
+        let mut entries = batch.into_iter().peekable();
+        while entries.peek().is_some() {
+            let (mut rows, mut bytes, mut fates, mut through) = (Vec::new(), 0, Vec::new(), Position::ZERO);
+            while rows.len() < self.batch_rows && bytes < self.batch_bytes {
+                let Some(Delivered { position, bytes: entry }) = entries.next() else { break };
+                through = position;
+                bytes += entry.len();
+                match Message::decode(entry.clone()) {
+                    Ok(message) => rows.push(Stored { position, message }),
+                    Err(error) => {
+                        self.bury(position, MessageId::nil(), None, &error, entry).await;
+                        fates.push((position, Fate::Dead));
+                    }
+                }
+            }
+            let rows: Arc<[Stored]> = rows.into();
+            *self.progress.writing.lock() = Arc::clone(&rows);
+            let written = self.commit(lease, &rows, through, &mut fates).await;
+            *self.progress.writing.lock() = Arc::from([]);
+            written?;
+            fates.sort_by_key(|(position, _)| *position);
+            // Waiting here for a relay that is behind is what bounds the news.
+            if self.news.send(Committed { through, fates }).await.is_err() {
+                return Ok(());
+            }
+            if let Err(error) = self.broker.settle(self.log, through).await {
+                tracing::debug!(log = self.log.0, %error, "settling failed; a later position will do");
+            }
+        }
+        Ok(())
+    }
+
+    /// Commits `rows`, halving what the store will never take until the poison stands alone. The halves are written in order, so
+    /// the watermark never passes a row that is not there.
+    async fn commit(&self, lease: &Lease, rows: &[Stored], through: Position, fates: &mut Vec<(Position, Fate)>) -> Result<()> {
+        let mut parts = vec![(rows, through)];
+        while let Some((rows, through)) = parts.pop() {
+            match self.retry("committing", || self.store.commit(lease, rows, through)).await {
+                Ok(exceptions) => {
+                    self.counters.commits.add(1);
+                    self.counters.persisted.add((rows.len() - exceptions.len()) as u64);
+                    let met = exceptions.into_iter().map(|(i, exception)| (rows[i].position, exception));
+                    // A row that the store has at this very position is the answer to a commit whose answer was lost.
+                    fates.extend(met.filter(|(position, e)| !is_at(e, *position)).map(|(position, e)| (position, Fate::Excepted(e))));
+                }
+                Err(error) if error.kind() == ErrorKind::Invalid && !rows.is_empty() => match rows {
+                    [Stored { position, message }] => {
+                        self.bury(*position, message.id, Some(message.room.clone()), &error, message.encode()).await;
+                        fates.push((*position, Fate::Dead));
+                        // The watermark goes on without the row.
+                        parts.push((&[], through));
+                    }
+                    _ => {
+                        let (first, second) = rows.split_at(rows.len() / 2);
+                        parts.push((second, through));
+                        parts.push((first, first[first.len() - 1].position));
+                    }
+                },
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Puts an entry aside for good, before the watermark passes it.
+    async fn bury(&self, position: Position, id: MessageId, room: Option<RoomId>, error: &Error, entry: bytes::Bytes) {
+        tracing::error!(log = self.log.0, %position, %id, %error, "a message can't be stored: it becomes a dead letter");
+        let letter = DeadLetter { log: self.log, position, id, room, at: Timestamp::now(), reason: error.to_string(), entry };
+        self.persist("keeping a dead letter", || self.dead_letters.put(std::slice::from_ref(&letter))).await;
+        self.counters.dead_letters.add(1);
+    }
+
+    /// Tries until it succeeds, or fails for a reason that time does not mend.
+    async fn retry<T, F: Future<Output = Result<T>>>(&self, what: &str, call: impl Fn() -> F) -> Result<T> {
+        let mut wait = FIRST_WAIT;
+        loop {
+            match call().await {
+                Ok(value) => {
+                    self.progress.works();
+                    return Ok(value);
+                }
+                Err(error) if error.is_transient() => {
+                    self.counters.commit_failures.add(1);
+                    self.progress.fails(&error);
+                    tracing::warn!(log = self.log.0, %error, "{what} failed; trying again in {wait:?}");
+                }
+                Err(error) => return Err(error),
+            }
+            sleep(wait).await;
+            wait = (wait * 2).min(LAST_WAIT);
+        }
+    }
+
+    /// Tries until it succeeds, whatever the failure.
+    async fn persist<T, F: Future<Output = Result<T>>>(&self, what: &str, call: impl Fn() -> F) -> T {
+        loop {
+            match self.retry(what, &call).await {
+                Ok(value) => return value,
+                Err(error) => {
+                    self.progress.fails(&error);
+                    tracing::error!(log = self.log.0, %error, "{what} failed; trying again in {LAST_WAIT:?}");
+                }
+            }
+            sleep(LAST_WAIT).await;
+        }
+    }
+}
+
+fn is_at(exception: &crate::Exception, position: Position) -> bool {
+    matches!(exception, crate::Exception::Repeat { first } if *first == position)
+}

@@ -1,0 +1,112 @@
+//! Who is in which room on this node, and what they are sent.
+
+pub mod fanout;
+pub mod local;
+mod member;
+mod outlet;
+mod room;
+
+use std::fmt::Debug;
+use std::sync::Arc;
+
+use bytes::BytesMut;
+
+use crate::broker::Delivered;
+use crate::protocol::MemberInfo;
+use crate::{LogId, Position, RoomId};
+
+pub use member::Member;
+pub use outlet::Outlet;
+pub(crate) use room::put_event;
+
+/// Where a member starts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Start {
+    /// With the next message.
+    Present,
+    /// With the first message after this position.
+    After(Position),
+    /// With the last so many that are in memory.
+    Last(usize),
+    /// Never: it only publishes.
+    Never,
+}
+
+/// Why a member can't start where it asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NotThere {
+    /// What follows that position is not all in memory: read the past first, up to `memory` at least.
+    Behind {
+        /// Everything after this position is in memory.
+        memory: Position,
+        /// The node has seen the room's log up to here.
+        progress: Position,
+    },
+    /// The node has not seen that position yet.
+    Ahead {
+        /// The node has seen the room's log up to here.
+        progress: Position,
+    },
+}
+
+/// Makes the frame of an entry, once for all members.
+pub trait Encoder {
+    /// Appends the frame to `out` and says which session of this node sent the message (0: none).
+    /// `None`: the entry is no message, and nothing was appended.
+    fn encode(&self, entry: &Delivered, out: &mut BytesMut) -> Option<u64>;
+}
+
+/// The rooms of one node: their members, and the frames that are on their way to them.
+///
+/// # Guarantees
+/// 1. It never waits: not for a member, not for a socket. A slow member costs the others nothing.
+/// 2. **Order.** A member gets a room's frames in the order of `advance`, each once, from where it started.
+/// 3. **Seams.** After `join` with [`Start::After`] succeeded, everything after that position follows; when it
+///    can't, [`NotThere`] says what is missing; the member is parked until it joins or leaves: what the room has
+///    stays, within the bounds of guarantee 4.
+/// 4. **Bounds.** What waits for a member is bounded; the slow-member policy says what happens beyond.
+/// 5. **Fairness.** Rooms with news are served in turn, and a turn is bounded.
+pub trait RoomRegistry: Debug + Send + Sync + 'static {
+    /// The node stands at `progress` in `log`: nothing before it will come. If that is not where it stood before, members
+    /// of the log's rooms are told to come back (1012).
+    fn begin(&self, log: LogId, progress: Position);
+
+    /// The next stretch of `log`: `entries` to be shown, in order, the last at most at `through`, up to which the node has
+    /// seen the log. Up to `watermark` the history has it ([`Position::MAX`] without a history).
+    fn advance(
+        &self,
+        log: LogId,
+        entries: &mut dyn Iterator<Item = Delivered>,
+        through: Position,
+        watermark: Position,
+        encoder: &dyn Encoder,
+    );
+
+    /// How far the node has seen `log`.
+    fn progress(&self, log: LogId) -> Position;
+
+    /// Makes `member` a member of its room. `joined` is called with the position after which its frames begin, before the
+    /// first of them is sent; it must be quick and not call the registry.
+    ///
+    /// # Errors
+    /// [`NotThere`]: it was parked, not joined.
+    fn join(&self, member: &Arc<Member>, start: Start, encoder: &dyn Encoder, joined: &mut dyn FnMut(Position)) -> Result<(), NotThere>;
+
+    /// Ends a membership; its frames stop. Leaving twice is leaving once.
+    fn leave(&self, member: &Arc<Member>);
+
+    /// Tells the others that a member's [`MemberInfo`] changed.
+    fn renamed(&self, member: &Arc<Member>);
+
+    /// Who is in a room.
+    fn members(&self, room: &RoomId) -> Vec<MemberInfo>;
+
+    /// Rooms with members, and how many each has.
+    fn rooms(&self) -> Vec<(RoomId, usize)>;
+
+    /// Bytes of frames in memory.
+    fn bytes(&self) -> usize;
+
+    /// Called four times a second: presence is told, empty rooms are let go.
+    fn tick(&self);
+}

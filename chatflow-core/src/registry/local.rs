@@ -1,0 +1,258 @@
+//! The registry that comes with the library.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+use parking_lot::Mutex;
+
+use super::fanout::{Fanout, Workers};
+use super::member::Member;
+use super::room::{Room, Shared, put_event};
+use super::{Encoder, NotThere, RoomRegistry, Start};
+use crate::broker::Delivered;
+use crate::protocol::{Dialect, Event, MemberInfo, close};
+use crate::stats::Counters;
+use crate::{LogId, Message, Position, RoomId, Settings};
+
+/// The rooms of one node, in memory, served by tasks of the runtime that it was made in.
+#[derive(Debug)]
+pub struct LocalRegistry {
+    /// A log's lock is held while a stretch of it is appended to its rooms, and to join or leave one of them.
+    logs: Vec<Mutex<LogRooms>>,
+    shared: Arc<Shared>,
+    /// Rooms whose members changed since the last tick.
+    changed: Mutex<Vec<Arc<Room>>>,
+    presence_members: usize,
+    /// Whether rooms without members are kept: without a history, memory is all the past there is.
+    keep_empty: bool,
+    _workers: Workers,
+}
+
+#[derive(Debug, Default)]
+struct LogRooms {
+    progress: Position,
+    watermark: Position,
+    rooms: HashMap<RoomId, Arc<Room>, foldhash::fast::RandomState>,
+    /// Entries that were shown and that the history does not have yet, for rooms that get their first member.
+    tail: VecDeque<Delivered>,
+}
+
+impl LocalRegistry {
+    /// A registry for `logs` logs. With `keep_empty`, rooms without members are kept within the byte budget.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime.
+    pub(crate) fn new(logs: u16, settings: &Settings, keep_empty: bool, counters: Arc<Counters>) -> Self {
+        let fanout = Fanout::new();
+        let workers = fanout.start(tokio::runtime::Handle::current().metrics().num_workers());
+        let shared = Shared {
+            fanout,
+            counters,
+            presence: settings.presence_members > 0,
+            policy: settings.slow_policy,
+            slow_bytes: settings.slow_bytes as u64,
+            slow_messages: settings.slow_messages as u64,
+            recent_messages: settings.recent_messages as u64,
+            recent_bytes: settings.recent_bytes,
+            bytes: AtomicUsize::new(0),
+        };
+        Self {
+            logs: (0..logs).map(|_| Mutex::default()).collect(),
+            shared: Arc::new(shared),
+            changed: Mutex::default(),
+            presence_members: settings.presence_members,
+            keep_empty,
+            _workers: workers,
+        }
+    }
+
+    /// Where the outlets of this node stand in line.
+    pub(crate) fn fanout(&self) -> &Arc<Fanout> {
+        &self.shared.fanout
+    }
+
+    fn log(&self, log: LogId) -> &Mutex<LogRooms> {
+        &self.logs[usize::from(log.0)]
+    }
+
+    fn note_change(&self, room: &Arc<Room>) {
+        if self.presence_members > 0 && !room.changed.swap(true, Relaxed) {
+            self.changed.lock().push(Arc::clone(room));
+        }
+    }
+
+    fn all_rooms(&self) -> Vec<Arc<Room>> {
+        self.logs.iter().flat_map(|log| log.lock().rooms.values().cloned().collect::<Vec<_>>()).collect()
+    }
+
+    /// Tells a room's members who came and went; who is new is told everybody.
+    fn tell_presence(&self, room: &Arc<Room>) {
+        room.changed.store(false, Relaxed);
+        let (joined, left, everybody) = room.changes();
+        if everybody.len() > self.presence_members {
+            return;
+        }
+        let event = |joined: &[Arc<Member>], left: Vec<String>| Event::Presence {
+            room_id: room.id.to_string(),
+            count: everybody.len(),
+            joined: joined.iter().map(|m| m.who()).collect(),
+            left,
+        };
+        let news = event(&joined, left);
+        let mut all = None;
+        for member in everybody.iter().filter(|m| m.dialect == Dialect::V1) {
+            let event = match member.greeted.swap(true, Relaxed) {
+                true => &news,
+                false => all.get_or_insert_with(|| event(&everybody, Vec::new())),
+            };
+            member.outlet.push_text(|out| put_event(out, event));
+        }
+    }
+
+    /// Lets go of rooms without members while there are too many bytes.
+    fn let_go_of_empty(&self) {
+        for log in &self.logs {
+            if self.shared.bytes.load(Relaxed) <= self.shared.recent_bytes {
+                return;
+            }
+            log.lock().rooms.retain(|_, room| !room.is_empty());
+        }
+    }
+}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Shared").field("bytes", &self.bytes).finish_non_exhaustive()
+    }
+}
+
+impl RoomRegistry for LocalRegistry {
+    fn begin(&self, log: LogId, progress: Position) {
+        let mut rooms = self.log(log).lock();
+        let stale = if progress == rooms.progress { Vec::new() } else { rooms.rooms.drain().map(|(_, room)| room).collect() };
+        rooms.tail.clear();
+        rooms.progress = progress;
+        drop(rooms);
+        // What these members would see next does not follow on what they saw last: they come back by their positions.
+        for member in stale.iter().flat_map(|room| room.roster()) {
+            member.outlet.close(close::RESTARTING, "the log was lost: resume from the last position");
+        }
+    }
+
+    fn advance(
+        &self,
+        log: LogId,
+        entries: &mut dyn Iterator<Item = Delivered>,
+        through: Position,
+        watermark: Position,
+        encoder: &dyn Encoder,
+    ) {
+        let mut news: Vec<Arc<Room>> = Vec::new();
+        let mut shown = 0;
+        {
+            let mut rooms = self.log(log).lock();
+            for entry in entries {
+                shown += 1;
+                let room = Message::peek(&entry.bytes).and_then(|header| rooms.rooms.get(header.room));
+                if let Some(room) = room
+                    && room.append(&entry, watermark, encoder)
+                    && !news.last().is_some_and(|last| Arc::ptr_eq(last, room))
+                {
+                    news.push(Arc::clone(room));
+                }
+                if entry.position > watermark {
+                    rooms.tail.push_back(entry);
+                }
+            }
+            rooms.progress = rooms.progress.max(through);
+            rooms.watermark = rooms.watermark.max(watermark);
+            while rooms.tail.front().is_some_and(|entry| entry.position <= watermark) {
+                rooms.tail.pop_front();
+            }
+        }
+        self.shared.counters.broadcasts.add(shown);
+        for room in news {
+            room.queue();
+        }
+    }
+
+    fn progress(&self, log: LogId) -> Position {
+        self.log(log).lock().progress
+    }
+
+    fn join(&self, member: &Arc<Member>, start: Start, encoder: &dyn Encoder, joined: &mut dyn FnMut(Position)) -> Result<(), NotThere> {
+        let mut rooms = self.log(member.log).lock();
+        let LogRooms { progress, watermark, rooms, tail } = &mut *rooms;
+        let room = match rooms.get(&member.room) {
+            Some(room) => Arc::clone(room),
+            None => {
+                let start = if tail.is_empty() { *progress } else { *watermark };
+                // A name of its own: the member's may be a slice of a whole frame.
+                let id = RoomId::new(member.room.as_str()).unwrap_or_else(|_| member.room.clone());
+                let room = Room::new(id.clone(), start, *watermark, Arc::clone(&self.shared));
+                let past = tail.iter().filter(|entry| Message::peek(&entry.bytes).is_some_and(|header| header.room == id.as_str()));
+                for entry in past {
+                    room.append(entry, *watermark, encoder);
+                }
+                rooms.insert(id, Arc::clone(&room));
+                room
+            }
+        };
+        let result = room.join(member, start, *progress, joined);
+        if result.is_ok() {
+            self.shared.counters.members.add(1);
+            self.note_change(&room);
+        }
+        result
+    }
+
+    fn leave(&self, member: &Arc<Member>) {
+        let mut rooms = self.log(member.log).lock();
+        let Some(room) = member.home.lock().take() else { return };
+        let was_member = room.leave(member);
+        let current = rooms.rooms.get(&member.room).is_some_and(|now| Arc::ptr_eq(now, &room));
+        if current && room.is_empty() && !self.keep_empty {
+            rooms.rooms.remove(&member.room);
+        }
+        drop(rooms);
+        if was_member {
+            self.shared.counters.members.sub(1);
+            self.note_change(&room);
+        }
+    }
+
+    fn renamed(&self, member: &Arc<Member>) {
+        let room = member.home.lock().clone();
+        if let Some(room) = room {
+            room.renamed(member);
+            self.note_change(&room);
+        }
+    }
+
+    fn members(&self, room: &RoomId) -> Vec<MemberInfo> {
+        let log = LogId::of(room.as_str(), self.logs.len() as u16);
+        let room = self.log(log).lock().rooms.get(room).cloned();
+        let mut members: Vec<_> = room.map(|room| room.roster().iter().map(|m| m.who()).collect()).unwrap_or_default();
+        members.sort_by(|a: &MemberInfo, b| a.session.cmp(&b.session));
+        members
+    }
+
+    fn rooms(&self) -> Vec<(RoomId, usize)> {
+        let mut rooms: Vec<_> = self.all_rooms().iter().map(|room| (room.id.clone(), room.len())).filter(|(_, n)| *n > 0).collect();
+        rooms.sort();
+        rooms
+    }
+
+    fn bytes(&self) -> usize {
+        self.shared.bytes.load(Relaxed)
+    }
+
+    fn tick(&self) {
+        let changed = std::mem::take(&mut *self.changed.lock());
+        for room in &changed {
+            self.tell_presence(room);
+        }
+        self.let_go_of_empty();
+    }
+}

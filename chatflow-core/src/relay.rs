@@ -1,0 +1,255 @@
+//! From a log to the rooms of this node: the one place that joins broker and registry.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use futures::StreamExt;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::answers::{Answers, Fate};
+use crate::broker::{Broker, Delivered, Event, From, Reader};
+use crate::dedup::Dedup;
+use crate::protocol::put_text_frame;
+use crate::registry::{Encoder, RoomRegistry};
+use crate::stats::Counters;
+use crate::store::Exception;
+use crate::{Codec, Delivery, Hooks, LogId, Message, NodeId, Position};
+
+/// News of the history: it has the log up to `through`.
+#[derive(Debug)]
+pub(crate) struct Committed {
+    pub(crate) through: Position,
+    /// The messages since the last news that did not become a row.
+    pub(crate) fates: Vec<(Position, Fate)>,
+}
+
+/// Makes the frames that members see.
+#[derive(Clone)]
+pub(crate) struct Show {
+    pub(crate) codec: Arc<dyn Codec>,
+    pub(crate) node: NodeId,
+}
+
+impl Show {
+    /// Appends the frame of `message`.
+    pub(crate) fn frame(&self, message: &Message, position: Position, out: &mut BytesMut) {
+        put_text_frame(out, |out| self.codec.broadcast(message, position, out));
+    }
+
+    /// The session of this node that sent `message`; 0 for another node's.
+    fn session(&self, message: &Message) -> u64 {
+        if message.node == self.node { message.session } else { 0 }
+    }
+}
+
+impl Encoder for Show {
+    fn encode(&self, entry: &Delivered, out: &mut BytesMut) -> Option<u64> {
+        let message = Message::decode(entry.bytes.clone()).ok()?;
+        self.frame(&message, entry.position, out);
+        Some(self.session(&message))
+    }
+}
+
+/// The same, telling the application of each message.
+struct ShowAndTell<'a>(&'a Show, &'a dyn Hooks);
+
+impl Encoder for ShowAndTell<'_> {
+    fn encode(&self, entry: &Delivered, out: &mut BytesMut) -> Option<u64> {
+        let message = Message::decode(entry.bytes.clone()).ok()?;
+        self.0.frame(&message, entry.position, out);
+        self.1.on_published(&message, entry.position);
+        Some(self.0.session(&message))
+    }
+}
+
+/// What decides when an entry is shown.
+pub(crate) enum Gate {
+    /// The history: an entry is shown once it is committed, unless it met another fate there.
+    Committed(mpsc::Receiver<Committed>),
+    /// The log: an entry is shown as it comes, unless it repeats another; the history may have news too.
+    Accepted(Dedup, Option<mpsc::Receiver<Committed>>),
+}
+
+/// Reads one log and gives it to the registry and the answers.
+pub(crate) struct Relay {
+    pub(crate) log: LogId,
+    pub(crate) broker: Arc<dyn Broker>,
+    pub(crate) registry: Arc<dyn RoomRegistry>,
+    pub(crate) answers: Arc<Answers>,
+    pub(crate) counters: Arc<Counters>,
+    pub(crate) show: Show,
+    pub(crate) hooks: Option<Arc<dyn Hooks>>,
+    pub(crate) delivery: Delivery,
+    pub(crate) gate: Gate,
+    pub(crate) state: State,
+}
+
+/// How far a relay is.
+#[derive(Default)]
+pub(crate) struct State {
+    /// Read, and not shown yet. Bounded by what the broker keeps for the history.
+    held: VecDeque<Delivered>,
+    /// Fates of entries that were not shown yet, in log order.
+    fates: VecDeque<(Position, Fate)>,
+    read: Position,
+    /// Up to here entries may be shown.
+    cleared: Position,
+    watermark: Position,
+}
+
+impl Relay {
+    /// Runs until the broker is closed. `attached` is told once it stands in the log.
+    pub(crate) async fn run(mut self, attached: oneshot::Sender<()>) {
+        let mut attached = Some(attached);
+        let mut from = From::Present;
+        if !matches!(self.gate, Gate::Committed(_) | Gate::Accepted(_, Some(_))) {
+            self.state.watermark = Position::MAX;
+        }
+        loop {
+            match self.broker.read(self.log, Reader::Node, from).await {
+                Ok(mut events) => {
+                    while let Some(event) = self.next(&mut events).await {
+                        match event {
+                            Ok(event) => self.take(event, &mut attached).await,
+                            Err(error) => {
+                                tracing::warn!(log = self.log.0, %error, "reading the log failed; reading again");
+                                break;
+                            }
+                        }
+                    }
+                }
+                Err(error) if error.kind() == crate::ErrorKind::Closed => return self.finish().await,
+                Err(error) => tracing::warn!(log = self.log.0, %error, "the log can't be read; trying again"),
+            }
+            if self.state.read > Position::ZERO {
+                from = From::After(self.state.read);
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+
+    /// The log's next event, taking in the history's news meanwhile.
+    async fn next<S>(&mut self, events: &mut S) -> Option<S::Item>
+    where
+        S: futures::Stream + Unpin,
+    {
+        loop {
+            let news = match &mut self.gate {
+                Gate::Committed(news) | Gate::Accepted(_, Some(news)) => news,
+                Gate::Accepted(_, None) => return events.next().await,
+            };
+            tokio::select! {
+                biased;
+                event = events.next() => return event,
+                Some(committed) = news.recv() => self.committed(committed),
+            }
+        }
+    }
+
+    /// The log has ended; the history's last news are waited for.
+    async fn finish(mut self) {
+        while let Gate::Committed(news) | Gate::Accepted(_, Some(news)) = &mut self.gate {
+            let Some(committed) = news.recv().await else { return };
+            self.committed(committed);
+        }
+    }
+
+    fn committed(&mut self, Committed { through, fates }: Committed) {
+        self.state.watermark = through;
+        if matches!(self.gate, Gate::Committed(_)) {
+            self.state.cleared = through;
+            self.state.fates.extend(fates);
+            self.show();
+        } else {
+            self.registry.advance(self.log, &mut std::iter::empty(), Position::ZERO, through, &self.show);
+            self.answers.resolve(self.log, through, &fates);
+        }
+    }
+
+    async fn take(&mut self, event: Event, attached: &mut Option<oneshot::Sender<()>>) {
+        match event {
+            Event::Attached(position) => {
+                if self.state.read != position {
+                    self.state.held.clear();
+                    self.state.read = position;
+                    self.registry.begin(self.log, position);
+                }
+                if let Some(attached) = attached.take() {
+                    // Nobody waits for it any more when the engine was given up while starting.
+                    let _ = attached.send(());
+                }
+            }
+            Event::Lost { last, epoch } => {
+                tracing::warn!(log = self.log.0, %last, epoch, "entries of the log were lost; members come back by their positions");
+            }
+            Event::Batch(batch) => {
+                let Some(last) = batch.last().map(|entry| entry.position) else { return };
+                self.state.read = last;
+                self.place(&batch);
+                if let Gate::Accepted(dedup, history) = &mut self.gate {
+                    let settles = history.is_none();
+                    for entry in &batch {
+                        let repeats = Message::peek(&entry.bytes).and_then(|header| dedup.admit(&header, entry.position));
+                        if let Some(exception) = repeats {
+                            self.state.fates.push_back((entry.position, Fate::Excepted(exception)));
+                        }
+                    }
+                    self.state.cleared = last;
+                    self.state.held.extend(batch);
+                    self.show();
+                    if settles && let Err(error) = self.broker.settle(self.log, last).await {
+                        tracing::debug!(log = self.log.0, %error, "settling failed; a later position will do");
+                    }
+                } else {
+                    self.state.held.extend(batch);
+                    self.show();
+                }
+            }
+        }
+    }
+
+    /// Tells the answers where messages stand whose acceptance did not say so.
+    fn place(&self, batch: &[Delivered]) {
+        if self.answers.has_unplaced(self.log) {
+            for entry in batch {
+                if let Some(header) = Message::peek(&entry.bytes) {
+                    self.answers.place(self.log, header.id, entry.position);
+                }
+            }
+        }
+    }
+
+    /// Shows what was read and is cleared; then, in the same breath, answers those who sent it.
+    fn show(&mut self) {
+        let State { held, fates, read, cleared, watermark } = &mut self.state;
+        let through = (*cleared).min(*read);
+        let ready = held.partition_point(|entry| entry.position <= through);
+        let met = fates.partition_point(|(position, _)| *position <= through);
+        let met: Vec<_> = fates.drain(..met).collect();
+        for (_, fate) in &met {
+            match fate {
+                Fate::Excepted(Exception::Repeat { .. }) => self.counters.repeats.add(1),
+                Fate::Excepted(Exception::Conflict { .. }) => self.counters.conflicts.add(1),
+                Fate::Dead => {}
+            }
+        }
+        let mut skip = met.iter().map(|(position, _)| *position).peekable();
+        let mut entries = held.drain(..ready).filter(|entry| {
+            while skip.next_if(|position| *position < entry.position).is_some() {}
+            skip.peek() != Some(&entry.position)
+        });
+        let tell = self.hooks.as_deref().map(|hooks| ShowAndTell(&self.show, hooks));
+        let encoder: &dyn Encoder = tell.as_ref().map_or(&self.show, |tell| tell);
+        match self.delivery {
+            Delivery::Broadcast => self.registry.advance(self.log, &mut entries, through, *watermark, encoder),
+            Delivery::AnswerOnly => self.registry.advance(self.log, &mut std::iter::empty(), through, *watermark, encoder),
+        }
+        drop(entries);
+        // A volatile log without a history holds as well as anything here does; with one, `through` is the history's word.
+        if !matches!(self.gate, Gate::Accepted(_, Some(_))) {
+            self.answers.resolve(self.log, through, &met);
+        }
+    }
+}

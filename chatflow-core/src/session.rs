@@ -1,0 +1,348 @@
+//! One connection: any number of rooms, frames in and out.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use bytestring::ByteString;
+use parking_lot::Mutex;
+use tokio::task::JoinHandle;
+
+use crate::answers::{put_error, refusal};
+use crate::auth::{Action, Identity};
+use crate::catchup::{Past, catch_up};
+use crate::engine::{Ack, ConnectRequest, Deliver, Inner};
+use crate::protocol::{self, Dialect, ERRORS_IN_A_ROW, ErrorFrame, Event, MemberInfo, Op, close, code};
+use crate::rate::Bucket;
+use crate::registry::{Member, NotThere, Outlet, RoomRegistry, Start, put_event};
+use crate::{Draft, Position, RoomId, Violation, kind};
+
+/// One connection's state, kept by the task that reads from it. Dropping it leaves every room.
+pub(crate) struct Session {
+    engine: Arc<Inner>,
+    outlet: Arc<Outlet>,
+    who: Identity,
+    dialect: Dialect,
+    ack: Ack,
+    deliver: Deliver,
+    origin: ByteString,
+    /// The room of the connection's path, which frames without a `roomId` mean.
+    home: Option<RoomId>,
+    rooms: HashMap<RoomId, Joined>,
+    errors: u32,
+    rate: Arc<Mutex<Bucket>>,
+}
+
+struct Joined {
+    member: Arc<Member>,
+    /// Reads the past; ends with the membership.
+    past: Option<JoinHandle<()>>,
+}
+
+impl Session {
+    pub(crate) fn new(engine: Arc<Inner>, outlet: Arc<Outlet>, who: Identity, request: &ConnectRequest) -> Self {
+        let rate = match &who.user {
+            Some(user) => engine.user_rates.of(user, engine.settings.publish_rate),
+            None => Arc::new(Mutex::new(Bucket::new(engine.settings.publish_rate_anonymous))),
+        };
+        Self {
+            engine,
+            outlet,
+            who,
+            dialect: request.dialect,
+            ack: request.ack,
+            deliver: request.deliver,
+            origin: request.credentials.address.map(|address| address.to_string()).unwrap_or_default().into(),
+            home: None,
+            rooms: HashMap::new(),
+            errors: 0,
+            rate,
+        }
+    }
+
+    /// Joins the room of the connection's path, or says hello on a connection without one.
+    pub(crate) fn open(&mut self, request: &ConnectRequest) {
+        match &request.room {
+            Some(room) => match self.engine.allows_room(room) {
+                Some(room) => {
+                    self.home = Some(room.clone());
+                    self.join(room, request.after.as_deref(), request.history, None);
+                }
+                None => self.outlet.close(close::UNACCEPTABLE, "there is no such room"),
+            },
+            None if self.dialect == Dialect::V1 => {
+                let welcome = welcome(&self.engine, &self.outlet, None, None, None);
+                self.outlet.push_text(|out| put_event(out, &welcome));
+            }
+            None => self.outlet.close(close::UNACCEPTABLE, "a connection without a room needs the subprotocol chatflow.v1"),
+        }
+    }
+
+    /// A text frame came.
+    pub(crate) fn text(&mut self, frame: ByteString) {
+        if self.dialect == Dialect::V1
+            && let Some(op) = Op::of(&frame)
+        {
+            return match op {
+                Ok(op) => self.operate(op),
+                Err(error) => self.refuse(ErrorFrame::new(code::BAD_OP, vec![error])),
+            };
+        }
+        match self.engine.codec.decode(&frame) {
+            Ok(draft) => self.publish(draft),
+            Err(bad) => {
+                let id = bad.id.map(|id| id.to_string());
+                self.refuse(ErrorFrame::violations(bad.code, &bad.violations).about(id, bad.reference));
+            }
+        }
+    }
+
+    fn operate(&mut self, op: Op) {
+        match op {
+            Op::Join { room_id, after, history, reference } => {
+                let about = |frame: ErrorFrame| ErrorFrame { room_id: Some(room_id.clone()), reference: reference.clone(), ..frame };
+                let Some(room) = self.engine.allows_room(&room_id) else {
+                    return self.refuse(about(ErrorFrame::new(code::BAD_ROOM, vec!["roomId: there is no such room".into()])));
+                };
+                if !self.rooms.contains_key(&room) && self.rooms.len() >= self.engine.settings.rooms {
+                    let problem = format!("roomId: a connection has at most {} rooms", self.engine.settings.rooms);
+                    return self.refuse(about(ErrorFrame::new(code::OVERLOADED, vec![problem])));
+                }
+                if !self.engine.authorizer.allows(&self.who, Action::Join, &room) {
+                    return self.refuse(about(ErrorFrame::new(code::FORBIDDEN, vec!["roomId: you may not join this room".into()])));
+                }
+                self.errors = 0;
+                self.join(room, after.as_deref(), history, reference);
+            }
+            Op::Leave { room_id, reference } => match self.rooms.remove(room_id.as_str()) {
+                Some(joined) => {
+                    self.errors = 0;
+                    self.leave(joined);
+                    let left = Event::Left { room_id, reference };
+                    self.outlet.push_text(|out| put_event(out, &left));
+                }
+                None => {
+                    let error = ErrorFrame::new(code::WRONG_ROOM, vec!["roomId: you are not a member of this room".into()]);
+                    self.refuse(ErrorFrame { room_id: Some(room_id), reference, ..error });
+                }
+            },
+        }
+    }
+
+    /// Becomes a member. A room that was joined before is joined afresh.
+    fn join(&mut self, room: RoomId, after: Option<&str>, history: Option<usize>, reference: Option<String>) {
+        if !self.engine.authorizer.allows(&self.who, Action::Join, &room) {
+            return self.outlet.close(close::FORBIDDEN, "you may not join this room");
+        }
+        if let Some(joined) = self.rooms.remove(&room) {
+            self.leave(joined);
+        }
+        let who = MemberInfo {
+            session: format!("{:x}", self.outlet.session()),
+            user_id: self.who.user.as_ref().map(ToString::to_string),
+            username: self.who.name.as_ref().map(ToString::to_string),
+        };
+        let log = self.engine.broker.profile().log_of(&room);
+        let others_only = self.deliver == Deliver::Others;
+        let member = Member::new(room.clone(), log, Arc::clone(&self.outlet), self.dialect, others_only, who);
+        let past = self.start(&member, after, history, reference);
+        self.engine.hooks.on_join(self.outlet.session(), &self.who, &room);
+        self.rooms.insert(room, Joined { member, past });
+    }
+
+    fn start(
+        &self,
+        member: &Arc<Member>,
+        after: Option<&str>,
+        history: Option<usize>,
+        reference: Option<String>,
+    ) -> Option<JoinHandle<()>> {
+        let greeting =
+            Greeting { engine: Arc::clone(&self.engine), outlet: Arc::clone(&self.outlet), room: member.room.clone(), reference };
+        let (registry, show) = (&self.engine.registry, &self.engine.show);
+        let now = |start, lost| registry.join(member, start, show, &mut |position| greeting.send(position, lost));
+        if self.deliver == Deliver::None {
+            let _ = now(Start::Never, None);
+            return None;
+        }
+        let history = history.unwrap_or(0).min(self.engine.settings.history);
+        let past = match (after.map(str::parse::<Position>), &self.engine.store) {
+            (None, _) if history == 0 => {
+                let _ = now(Start::Present, None);
+                return None;
+            }
+            (None, None) => {
+                let _ = now(Start::Last(history), None);
+                return None;
+            }
+            (None, Some(_)) => Past::Newest(history),
+            (Some(Err(_)), _) => return self.start_afresh(now, "bad_position"),
+            (Some(Ok(position)), store) => match now(Start::After(position), None) {
+                Ok(()) => return None,
+                Err(NotThere::Ahead { .. }) => return self.start_afresh(now, "unknown_position"),
+                Err(NotThere::Behind { .. }) if store.is_none() => return self.start_afresh(now, "not_kept"),
+                Err(NotThere::Behind { .. }) => Past::After(position),
+            },
+        };
+        let store = Arc::clone(self.engine.store.as_ref()?);
+        Some(tokio::spawn(catch_up(Arc::clone(&self.engine), store, Arc::clone(member), past, move |position| {
+            greeting.send(position, None)
+        })))
+    }
+
+    /// The position can't be resumed from: the member starts with the present and is told so.
+    fn start_afresh(
+        &self,
+        now: impl Fn(Start, Option<&'static str>) -> Result<(), NotThere>,
+        reason: &'static str,
+    ) -> Option<JoinHandle<()>> {
+        match self.dialect {
+            Dialect::V1 => drop(now(Start::Present, Some(reason))),
+            Dialect::Plain => self.outlet.close(close::POSITION_LOST, reason),
+        }
+        None
+    }
+
+    fn leave(&self, Joined { member, past }: Joined) {
+        if let Some(past) = past {
+            past.abort();
+        }
+        self.engine.registry.leave(&member);
+        self.engine.hooks.on_leave(self.outlet.session(), &self.who, &member.room);
+    }
+
+    fn publish(&mut self, mut draft: Draft) {
+        let (id, reference) = (draft.id, draft.reference.clone());
+        let refusal = self.submit(&mut draft);
+        match refusal {
+            Ok(()) => self.errors = 0,
+            Err(frame) => self.refuse(frame.about(id.map(|id| id.to_string()), reference)),
+        }
+    }
+
+    /// Checks a draft against everything that can be known here, and gives it to the broker.
+    fn submit(&mut self, draft: &mut Draft) -> Result<(), ErrorFrame> {
+        let room = self.room_of(draft)?;
+        let Some(Joined { member, .. }) = self.rooms.get(&room) else {
+            return Err(ErrorFrame::new(code::WRONG_ROOM, vec!["roomId: you are not a member of this room".into()]));
+        };
+        if let Some(problem) = self.spoofs(draft) {
+            return Err(ErrorFrame::violations(code::FORBIDDEN, &[problem]));
+        }
+        if !self.engine.authorizer.allows(&self.who, Action::Publish, &room) {
+            return Err(ErrorFrame::new(code::FORBIDDEN, vec!["roomId: you may not publish in this room".into()]));
+        }
+        self.engine.validate(draft)?;
+        let at = crate::Timestamp::now();
+        if let Err(ms) = self.rate.lock().take(at) {
+            return Err(
+                ErrorFrame::new(code::RATE_LIMITED, vec!["more messages a second than you may publish".into()]).retry_after(ms.max(1))
+            );
+        }
+        // Who an anonymous member is, is what it said first, and what it says on joining.
+        if self.who.user.is_none() && (member.is_unnamed() || draft.kind == kind::JOIN) && member.rename(&draft.sender, &draft.name) {
+            self.engine.registry.renamed(member);
+        }
+        let message = self.engine.message(draft, room, at, self.outlet.session(), self.origin.clone());
+        self.engine.submit(message, draft, self.ack, &self.outlet)
+    }
+
+    fn room_of(&self, draft: &Draft) -> Result<RoomId, ErrorFrame> {
+        match (&draft.room, &self.home) {
+            (None, Some(home)) => Ok(home.clone()),
+            (Some(named), Some(home)) if **named == *home.as_str() => Ok(home.clone()),
+            (None, None) => Err(ErrorFrame::new(code::WRONG_ROOM, vec!["roomId: is needed on a connection without a room".into()])),
+            (Some(named), home) => {
+                let room = self.engine.allows_room(named);
+                let room = room.ok_or_else(|| ErrorFrame::new(code::BAD_ROOM, vec!["roomId: there is no such room".into()]))?;
+                match (self.dialect, home) {
+                    (Dialect::Plain, Some(home)) if room != *home => {
+                        Err(ErrorFrame::new(code::WRONG_ROOM, vec![format!("roomId: must be {home}, the room of this connection")]))
+                    }
+                    _ => Ok(room),
+                }
+            }
+        }
+    }
+
+    /// A message in somebody else's name.
+    fn spoofs(&self, draft: &Draft) -> Option<Violation> {
+        let user = self.who.user.as_ref().filter(|user| **user != draft.sender);
+        let name = self.who.name.as_ref().filter(|name| **name != draft.name);
+        match (user, name) {
+            (Some(_), _) => Some(Violation::new("userId", "is not yours")),
+            (None, Some(_)) => Some(Violation::new("username", "is not yours")),
+            (None, None) => None,
+        }
+    }
+
+    /// Tells the client what was wrong. Ten in a row end the connection, unless the state of the server was the reason.
+    fn refuse(&mut self, frame: ErrorFrame) {
+        let counters = &self.engine.counters;
+        self.outlet.push_text(|out| put_error(out, &frame));
+        if frame.retryable {
+            return counters.refused.add(1);
+        }
+        counters.rejected.add(1);
+        self.errors += 1;
+        if self.errors >= ERRORS_IN_A_ROW {
+            self.outlet.close(close::POLICY, "ten errors in a row");
+        }
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        for (_, joined) in std::mem::take(&mut self.rooms) {
+            self.leave(joined);
+        }
+    }
+}
+
+impl Inner {
+    /// Every rule that the draft breaks, as an error frame.
+    fn validate(&self, draft: &Draft) -> Result<(), ErrorFrame> {
+        self.validator.validate(draft).map_err(|violations| ErrorFrame::violations(code::INVALID, &violations))
+    }
+
+    fn submit(&self, message: crate::Message, draft: &Draft, ack: Ack, outlet: &Arc<Outlet>) -> Result<(), ErrorFrame> {
+        self.hooks.on_message(&message).map_err(|violations| ErrorFrame::violations(code::INVALID, &violations))?;
+        let reply = crate::answers::Reply::Session(Arc::clone(outlet));
+        let result = self.give(message, draft, ack, reply, || outlet.expect_answer());
+        result.map_err(|error| refusal(&error))
+    }
+}
+
+/// The `welcome` of one join, to be sent once it is known where the member stands.
+struct Greeting {
+    engine: Arc<Inner>,
+    outlet: Arc<Outlet>,
+    room: RoomId,
+    reference: Option<String>,
+}
+
+impl Greeting {
+    fn send(&self, position: Position, lost: Option<&'static str>) {
+        if self.outlet.speaks_v1() {
+            let event = welcome(&self.engine, &self.outlet, Some((&self.room, position)), lost, self.reference.clone());
+            self.outlet.push_text(|out| put_event(out, &event));
+        }
+    }
+}
+
+fn welcome(engine: &Inner, outlet: &Outlet, room: Option<(&RoomId, Position)>, lost: Option<&str>, reference: Option<String>) -> Event {
+    Event::Welcome {
+        session: format!("{:x}", outlet.session()),
+        room_id: room.map(|(room, _)| room.to_string()),
+        position: room.map(|(_, position)| position),
+        recovered: lost.is_none(),
+        reason: lost.map(str::to_owned),
+        durable: engine.is_durable(),
+        limits: protocol::WelcomeLimits {
+            frame: engine.settings.frame,
+            publish_rate: engine.settings.publish_rate_anonymous,
+            rooms: engine.settings.rooms,
+            in_flight: engine.settings.in_flight,
+        },
+        reference,
+    }
+}

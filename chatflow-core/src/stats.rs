@@ -1,0 +1,91 @@
+//! What an engine counts.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use serde::Serialize;
+
+/// One number that many tasks add to. Nothing is ordered by it.
+#[derive(Debug, Default)]
+pub(crate) struct Counter(AtomicU64);
+
+impl Counter {
+    pub(crate) fn add(&self, n: u64) {
+        self.0.fetch_add(n, Relaxed);
+    }
+
+    pub(crate) fn sub(&self, n: u64) {
+        self.0.fetch_sub(n, Relaxed);
+    }
+
+    pub(crate) fn get(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
+}
+
+macro_rules! counters {
+    ($($(#[doc = $doc:literal])+ $name:ident,)*) => {
+        /// The counters of one engine.
+        #[derive(Debug, Default)]
+        pub(crate) struct Counters {
+            $(pub(crate) $name: Counter,)*
+        }
+
+        /// Counters (they only grow) and gauges of one engine.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+        #[non_exhaustive]
+        pub struct Stats {
+            $($(#[doc = $doc])+ pub $name: u64,)*
+            /// Rooms with members now.
+            pub rooms: u64,
+            /// Bytes of room logs in memory now.
+            pub recent_bytes: u64,
+        }
+
+        impl Counters {
+            pub(crate) fn snapshot(&self, rooms: u64, recent_bytes: u64) -> Stats {
+                Stats { $($name: self.$name.get(),)* rooms, recent_bytes }
+            }
+        }
+    };
+}
+
+counters! {
+    /// Connections now.
+    connections,
+    /// Connections since the start.
+    connections_total,
+    /// Members now, over all rooms.
+    members,
+    /// Messages that passed validation and were taken by the broker.
+    accepted,
+    /// Messages that were refused for what they are (invalid, forbidden, wrong room).
+    rejected,
+    /// Messages that were refused for the state that the server is in (full, unavailable, draining, rate).
+    refused,
+    /// Messages answered with `SUCCESS`.
+    acknowledged,
+    /// Messages that came again under the same id.
+    repeats,
+    /// Messages whose id was used for another message.
+    conflicts,
+    /// Rows committed to the store.
+    persisted,
+    /// Commits to the store.
+    commits,
+    /// Commits that failed and were tried again.
+    commit_failures,
+    /// Messages that became dead letters.
+    dead_letters,
+    /// Messages that were given to rooms of this node.
+    broadcasts,
+    /// Broadcast frames written to members.
+    deliveries,
+    /// Bytes written to clients.
+    bytes_out,
+    /// Bytes read from clients.
+    bytes_in,
+    /// Members that were too slow.
+    slow,
+    /// Messages read from the store for members that came back.
+    caught_up,
+}

@@ -1,0 +1,34 @@
+//! What every store demands of a batch before it looks at the rows.
+
+use super::Stored;
+use crate::{Error, ErrorKind, Position, Result};
+
+/// Checks that `batch` is in strictly ascending order and does not pass `through`.
+///
+/// # Errors
+/// [`ErrorKind::Invalid`]: the caller broke the contract of [`commit`](super::MessageStore::commit).
+pub(super) fn check(origin: &'static str, batch: &[Stored], through: Position) -> Result<()> {
+    let invalid = |text| Err(Error::new(ErrorKind::Invalid, origin, text));
+    if !batch.is_sorted_by(|a, b| a.position < b.position) {
+        return invalid("the batch is not in position order");
+    }
+    match batch.last() {
+        Some(last) if last.position > through => invalid("the batch goes past its own cursor"),
+        _ => Ok(()),
+    }
+}
+
+/// The error for an entry that is no row yet and stands where readers have already been.
+pub(super) fn behind(origin: &'static str, position: Position) -> Error {
+    Error::new(ErrorKind::Invalid, origin, format!("{position} is behind the log's watermark and is not in the history"))
+}
+
+/// The error for a lease that somebody else has by now.
+pub(super) fn fenced(origin: &'static str) -> Error {
+    Error::new(ErrorKind::Fenced, origin, "the lease of the log was taken over or given back")
+}
+
+/// The error for a call after `close`.
+pub(super) fn closed(origin: &'static str) -> Error {
+    Error::new(ErrorKind::Closed, origin, "the store is closed")
+}

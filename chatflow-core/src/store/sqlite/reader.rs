@@ -1,0 +1,141 @@
+//! Threads that read. Each has a connection of its own and sees the database as of its last look, whatever the writer does.
+
+use std::sync::Arc;
+use std::thread::{Builder, JoinHandle};
+
+use bytestring::ByteString;
+use parking_lot::Mutex;
+use rusqlite::{Connection, OptionalExtension, Row, params};
+use tokio::sync::mpsc;
+
+use super::place;
+use crate::store::exclusive::Exclusive;
+use crate::store::{LARGEST_PAGE, Lease, Page, PageQuery, RoomSummary, Stored};
+use crate::{LogId, Message, MessageId, Position, RoomId, Timestamp};
+
+/// Something to read, which sends its own answer.
+pub(super) type Job = Box<dyn FnOnce(&Connection) + Send>;
+
+/// Jobs that may wait for each reader.
+const WAITING: usize = 64;
+
+/// One thread for each of `connections`. They end when the sender is gone and what was sent is done.
+pub(super) fn spawn(connections: Vec<Connection>, lock: &Arc<Exclusive>) -> std::io::Result<(mpsc::Sender<Job>, Vec<JoinHandle<()>>)> {
+    let (sender, jobs) = mpsc::channel::<Job>(WAITING * connections.len());
+    let jobs = Arc::new(Mutex::new(jobs));
+    let spawn = |db: Connection| {
+        let (jobs, lock) = (jobs.clone(), lock.clone());
+        Builder::new().name("sqlite-reader".into()).spawn(move || {
+            let _lock = lock;
+            loop {
+                // Whoever waits for a job holds the lock, the others wait for the lock: the same to them.
+                let job = jobs.lock().blocking_recv();
+                let Some(job) = job else { break };
+                job(&db);
+            }
+        })
+    };
+    let threads = connections.into_iter().map(spawn).collect::<Result<_, _>>()?;
+    Ok((sender, threads))
+}
+
+pub(super) fn last_epoch(db: &Connection) -> rusqlite::Result<u64> {
+    let latest = "SELECT epoch, \"offset\" FROM logs ORDER BY epoch DESC LIMIT 1";
+    let position = db.prepare_cached(latest)?.query_row([], |row| place::position(row, 0)).optional()?;
+    Ok(position.map_or(0, |position| position.epoch))
+}
+
+pub(super) fn watermark(db: &Connection, log: LogId) -> rusqlite::Result<Position> {
+    let through = "SELECT epoch, \"offset\" FROM logs WHERE log = ?";
+    Ok(db.prepare_cached(through)?.query_row([log.0], |row| place::position(row, 0)).optional()?.unwrap_or(Position::ZERO))
+}
+
+pub(super) fn holds(db: &Connection, lease: &Lease) -> rusqlite::Result<bool> {
+    let held = "SELECT 1 FROM logs WHERE log = ? AND generation = ? AND holder IS NOT NULL";
+    db.prepare_cached(held)?.exists(params![lease.log.0, lease.generation as i64])
+}
+
+pub(super) fn rooms(db: &Connection, after: &str, limit: usize) -> rusqlite::Result<Vec<RoomSummary>> {
+    let sql = "SELECT name, last FROM rooms WHERE name > ? AND last IS NOT NULL ORDER BY name LIMIT ?";
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    let mut statement = db.prepare_cached(sql)?;
+    let rows = statement.query_map(params![after, limit], |row| {
+        let room = RoomId::new(row.get_ref(0)?.as_str()?).map_err(|error| unreadable(0, error))?;
+        Ok(RoomSummary::new(room, Timestamp(row.get(1)?)))
+    })?;
+    rows.collect()
+}
+
+/// The statement of a page; it walks the table in its own order and never sorts.
+pub(super) fn page_sql(newest: bool) -> &'static str {
+    macro_rules! page {
+        ($order:literal) => {
+            concat!(
+                "SELECT epoch, \"offset\", id, digest, at, sender, kind, node, session, origin, body FROM messages ",
+                "WHERE room = (SELECT id FROM rooms WHERE name = ?1) ",
+                "AND (epoch, \"offset\") > (?2, ?3) AND (epoch, \"offset\") <= (?4, ?5) AND at BETWEEN ?6 AND ?7 ",
+                "ORDER BY epoch ",
+                $order,
+                ", \"offset\" ",
+                $order,
+                " LIMIT ?8"
+            )
+        };
+    }
+    if newest { page!("DESC") } else { page!("ASC") }
+}
+
+pub(super) fn page(db: &Connection, log: LogId, room: &RoomId, query: &PageQuery) -> rusqlite::Result<Page> {
+    // One snapshot for the watermark and the rows.
+    let snapshot = db.unchecked_transaction()?;
+    let through = watermark(&snapshot, log)?;
+    let limit = query.limit.clamp(1, LARGEST_PAGE);
+    let mut found = Vec::with_capacity(limit.min(128));
+    if let Some(last) = query.before.map_or(Some(through), |before| before_that(before).map(|last| last.min(through))) {
+        let ((after_epoch, after_offset), (epoch, offset)) = (place::halves(query.after.unwrap_or(Position::ZERO)), place::halves(last));
+        let start = query.start.map_or(i64::MIN, |at| at.0);
+        let end = query.end.map_or(i64::MAX, |at| at.0.saturating_sub(1));
+        let mut statement = snapshot.prepare_cached(page_sql(query.newest))?;
+        let one_more = limit as i64 + 1;
+        let rows = statement
+            .query_map(params![room.as_str(), after_epoch, after_offset, epoch, offset, start, end, one_more], |row| stored(row, room))?;
+        for row in rows {
+            found.push(row?);
+        }
+    }
+    let more = found.len() > limit;
+    found.truncate(limit);
+    if query.newest {
+        found.reverse();
+    }
+    Ok(Page::new(found, more, through))
+}
+
+fn before_that(position: Position) -> Option<Position> {
+    match (position.epoch, position.offset) {
+        (0, 0) => None,
+        (epoch, 0) => Some(Position::new(epoch - 1, u128::MAX)),
+        (epoch, offset) => Some(Position::new(epoch, offset - 1)),
+    }
+}
+
+fn stored(row: &Row<'_>, room: &RoomId) -> rusqlite::Result<Stored> {
+    let text = |column| row.get_ref(column)?.as_str().map(ByteString::from).map_err(|error| unreadable(column, error));
+    let message = Message {
+        id: MessageId::from_slice(row.get_ref(2)?.as_blob()?).map_err(|error| unreadable(2, error))?,
+        room: room.clone(),
+        digest: row.get::<_, i64>(3)? as u64,
+        at: Timestamp(row.get(4)?),
+        sender: text(5)?,
+        kind: text(6)?,
+        node: text(7)?,
+        session: row.get::<_, i64>(8)? as u64,
+        origin: text(9)?,
+        body: row.get_ref(10)?.as_blob()?.to_vec().into(),
+    };
+    Ok(Stored { position: place::position(row, 0)?, message })
+}
+
+fn unreadable(column: usize, error: impl std::error::Error + Send + Sync + 'static) -> rusqlite::Error {
+    rusqlite::Error::FromSqlConversionFailure(column, rusqlite::types::Type::Null, Box::new(error))
+}

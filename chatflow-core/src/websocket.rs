@@ -1,0 +1,149 @@
+//! RFC 6455 around a session: bytes in, frames out.
+
+use std::future::poll_fn;
+use std::io::{self, Read, Write};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::task::{Context, Poll};
+
+use bytestring::ByteString;
+use tokio::io::{AsyncRead, ReadBuf};
+use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig, WebSocketContext};
+use tokio_tungstenite::tungstenite::{Error, Message};
+
+use crate::engine::Inner;
+use crate::protocol::close;
+use crate::registry::Outlet;
+use crate::session::Session;
+
+/// What is read from a socket at once, in bytes, and what an idle connection holds.
+const READ: usize = 4 << 10;
+/// Bytes of answers that may wait before the client is not read any more.
+const UNSENT: usize = 64 << 10;
+
+/// Reads frames until the connection ends.
+///
+/// It is one future without suspended calls inside, because there is one for each connection, most of them idle.
+pub(crate) async fn serve<R: AsyncRead + Unpin>(mut reader: R, mut session: Session, outlet: Arc<Outlet>, engine: Arc<Inner>) {
+    let frame = engine.settings.frame;
+    let config = WebSocketConfig::default()
+        .read_buffer_size(READ)
+        .write_buffer_size(0)
+        .max_write_buffer_size(frame.max(READ))
+        .max_frame_size(Some(frame))
+        .max_message_size(Some(frame));
+    let mut context = WebSocketContext::new(Role::Server, Some(config));
+    poll_fn(|cx| {
+        loop {
+            if outlet.is_over() {
+                return Poll::Ready(());
+            }
+            // Whoever does not read its answers, or has too many due, is not read either.
+            let paused = || outlet.waiting() > UNSENT || outlet.unanswered() >= engine.settings.in_flight;
+            if paused() {
+                outlet.wake_reader(cx);
+                if paused() && !outlet.is_over() {
+                    return Poll::Pending;
+                }
+                continue;
+            }
+            let mut pipe = Pipe { reader: Pin::new(&mut reader), outlet: &outlet, engine: &engine, cx };
+            match context.read(&mut pipe) {
+                Ok(Message::Text(text)) => {
+                    // The bytes were checked to be UTF-8 on their way in.
+                    match ByteString::try_from(bytes::Bytes::from(text)) {
+                        Ok(text) if !outlet.is_closing() => session.text(text),
+                        _ => {}
+                    }
+                }
+                Ok(Message::Binary(_)) => outlet.close(close::UNACCEPTABLE, "frames are text"),
+                Ok(_) => {}
+                Err(Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => {
+                    outlet.wake_reader(cx);
+                    if !outlet.is_over() {
+                        return Poll::Pending;
+                    }
+                }
+                Err(error) => match fault(&error) {
+                    Some((code, reason)) => {
+                        outlet.close(code, reason);
+                        return Poll::Ready(());
+                    }
+                    None => return Poll::Ready(()),
+                },
+            }
+        }
+    })
+    .await;
+    drop(session);
+    // The last frames, our own close among them, go out; a client that does not take them is cut by the clock. What it still
+    // sends is read, because closing a socket with unread bytes takes back what the client has not read.
+    outlet.close(close::NORMAL, "");
+    outlet.room_below(0).await;
+    let mut rest = [0; 512];
+    poll_fn(|cx| {
+        loop {
+            outlet.wake_reader(cx);
+            let mut buffer = ReadBuf::new(&mut rest);
+            match Pin::new(&mut reader).poll_read(cx, &mut buffer) {
+                Poll::Ready(Ok(())) if !buffer.filled().is_empty() && !outlet.is_over() => {}
+                Poll::Pending if !outlet.is_over() => return Poll::Pending,
+                _ => return Poll::Ready(()),
+            }
+        }
+    })
+    .await;
+    outlet.cut();
+}
+
+/// The close code for what a client did wrong; `None` when the connection is simply at its end.
+fn fault(error: &Error) -> Option<(u16, &'static str)> {
+    use tokio_tungstenite::tungstenite::error::ProtocolError;
+    match error {
+        Error::Protocol(ProtocolError::ResetWithoutClosingHandshake | ProtocolError::ReceivedAfterClosing) => None,
+        Error::Protocol(_) => Some((close::PROTOCOL, "the frames break RFC 6455")),
+        Error::Utf8(_) => Some((close::NOT_UTF8, "a text frame is not UTF-8")),
+        Error::Capacity(_) => Some((close::TOO_BIG, "the frame is too big")),
+        _ => None,
+    }
+}
+
+/// The connection as the frame parser sees it: it reads from the socket, and what it writes (pongs, the echo of a close
+/// frame) goes where everything else does.
+struct Pipe<'a, 'c, R> {
+    reader: Pin<&'a mut R>,
+    outlet: &'a Arc<Outlet>,
+    engine: &'a Inner,
+    cx: &'a mut Context<'c>,
+}
+
+impl<R: AsyncRead> Read for Pipe<'_, '_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let mut buffer = ReadBuf::new(buffer);
+        match self.reader.as_mut().poll_read(self.cx, &mut buffer) {
+            Poll::Ready(Ok(())) => {
+                let n = buffer.filled().len();
+                self.engine.counters.bytes_in.add(n as u64);
+                self.outlet.heard.store(self.engine.ticks(), Relaxed);
+                Ok(n)
+            }
+            Poll::Ready(Err(error)) => Err(error),
+            Poll::Pending => Err(io::ErrorKind::WouldBlock.into()),
+        }
+    }
+}
+
+impl<R> Write for Pipe<'_, '_, R> {
+    fn write(&mut self, frame: &[u8]) -> io::Result<usize> {
+        match frame.first() {
+            Some(0x88) => self.outlet.close_with(frame),
+            _ => self.outlet.push(|out| out.extend_from_slice(frame)),
+        }
+        Ok(frame.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

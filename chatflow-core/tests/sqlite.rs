@@ -1,0 +1,219 @@
+//! What the SQLite store promises beyond the suite: locks, damage, neighbours, and letting go.
+#![allow(clippy::unwrap_used)]
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use chatflow_core::conformance::store::{LOG, at, batch, room};
+use chatflow_core::store::{PageQuery, SqliteConfig, SqliteStore};
+use chatflow_core::{ErrorKind, LogId, MessageStore, NodeId, Result};
+use rusqlite::Connection;
+
+async fn open(folder: &Path) -> Result<SqliteStore> {
+    SqliteStore::open(SqliteConfig::new(folder.join("chatflow.db"))).await
+}
+
+/// Another process at the database: it has a connection of its own.
+fn neighbour(folder: &Path) -> Connection {
+    Connection::open(folder.join("chatflow.db")).unwrap()
+}
+
+fn node() -> NodeId {
+    NodeId::from_static("node-1")
+}
+
+async fn until<T>(what: &str, within: Duration, mut found: impl AsyncFnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + within;
+    loop {
+        if let Some(found) = found().await {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "not within {within:?}: {what}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_foreign_lock_fails_commits_for_the_time_being_and_nothing_else() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path()).await.unwrap();
+    let lease = store.claim(LOG, &node()).await.unwrap();
+    store.commit(&lease, &batch("a", 1..=5), at(5)).await.unwrap();
+
+    let foreign = neighbour(folder.path());
+    foreign.execute_batch("BEGIN EXCLUSIVE").unwrap();
+    let locked = Instant::now();
+    let next = batch("a", 6..=9);
+    while locked.elapsed() < Duration::from_secs(3) {
+        let asked = Instant::now();
+        let (commit, page) = tokio::join!(store.commit(&lease, &next, at(9)), async {
+            let page = store.page(LOG, &room("a"), &PageQuery::latest(10)).await;
+            store.renew(&lease).await.unwrap();
+            (page, asked.elapsed())
+        });
+        let error = commit.unwrap_err();
+        assert_eq!((error.kind(), error.is_transient()), (ErrorKind::Unavailable, true), "{error}");
+        assert!(error.to_string().contains("lock"), "{error}");
+        assert!(asked.elapsed() < Duration::from_millis(2_500), "a commit hung for {:?}", asked.elapsed());
+        let (page, took) = page;
+        assert_eq!((page.unwrap().messages.len(), took < Duration::from_millis(500)), (5, true), "readers waited {took:?}");
+        assert!(!store.status().await.healthy);
+    }
+    foreign.execute_batch("ROLLBACK").unwrap();
+
+    until("the store is healthy again by itself", Duration::from_secs(2), async || store.status().await.healthy.then_some(())).await;
+    store.commit(&lease, &next, at(9)).await.unwrap();
+    assert_eq!(store.page(LOG, &room("a"), &PageQuery::latest(10)).await.unwrap().messages.len(), 9);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_short_foreign_lock_is_only_waited_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path()).await.unwrap();
+    let lease = store.claim(LOG, &node()).await.unwrap();
+    let foreign = neighbour(folder.path());
+    foreign.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let rows = batch("a", 1..=5);
+    let commit = store.commit(&lease, &rows, at(5));
+    let unlock = async {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        foreign.execute_batch("COMMIT").unwrap();
+    };
+    tokio::join!(commit, unlock).0.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_bad_commit_does_not_fail_its_neighbours_in_the_group() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Arc::new(open(folder.path()).await.unwrap());
+    let node = node();
+    let leases = futures::future::join_all((0..8).map(|log| store.claim(LogId(log), &node))).await;
+    let leases: Vec<_> = leases.into_iter().map(Result::unwrap).collect();
+    store.claim(LogId(0), &node).await.unwrap();
+
+    // Behind a lock they queue up, so that one group takes them all.
+    let foreign = neighbour(folder.path());
+    foreign.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let commits: Vec<_> = (0..8u16)
+        .map(|log| {
+            let (store, lease) = (store.clone(), leases[log as usize].clone());
+            tokio::spawn(async move {
+                let mut rows = batch(&format!("room{log}"), 1..=4);
+                if log == 1 {
+                    rows[3].position = at(0);
+                }
+                store.commit(&lease, &rows, at(4)).await
+            })
+        })
+        .collect();
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    foreign.execute_batch("COMMIT").unwrap();
+    for (commit, log) in futures::future::join_all(commits).await.into_iter().zip(0..) {
+        let outcome = commit.unwrap();
+        let expected = match log {
+            0 => Err(ErrorKind::Fenced),
+            1 => Err(ErrorKind::Invalid),
+            _ => Ok(Vec::new()),
+        };
+        assert_eq!(outcome.map_err(|error| error.kind()), expected, "log {log}");
+        let page = store.page(LogId(log), &room(&format!("room{log}")), &PageQuery::latest(10)).await.unwrap();
+        assert_eq!(page.messages.len(), if log < 2 { 0 } else { 4 }, "log {log}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_second_owner_is_turned_away_until_the_first_lets_go() {
+    let folder = tempfile::tempdir().unwrap();
+    let first = open(folder.path()).await.unwrap();
+    let error = open(folder.path()).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Config);
+    assert!(error.to_string().ends_with("chatflow.db is in use by another process"), "{error}");
+    first.close().await.unwrap();
+    let second = open(folder.path()).await.unwrap();
+
+    // Without `close`: the threads end by themselves, after what was queued.
+    let lease = second.claim(LOG, &node()).await.unwrap();
+    let mut commit = Box::pin(async { second.commit(&lease, &batch("a", 1..=500), at(500)).await });
+    assert!(futures::poll!(&mut commit).is_pending());
+    drop(commit);
+    drop(second);
+    let third = until("the file is free again", Duration::from_secs(5), async || open(folder.path()).await.ok()).await;
+    let rows = third.page(LOG, &room("a"), &PageQuery::latest(1_000)).await.unwrap().messages.len();
+    assert!(rows == 0 || rows == 500, "{rows} rows of a dropped commit");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn closing_writes_what_is_queued_and_leaves_one_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Arc::new(open(folder.path()).await.unwrap());
+    let lease = store.claim(LOG, &node()).await.unwrap();
+    let commit = tokio::spawn({
+        let store = store.clone();
+        async move { store.commit(&lease, &batch("a", 1..=2_000), at(2_000)).await }
+    });
+    until("the commit is on its way", Duration::from_secs(5), async || {
+        tokio::task::yield_now().await;
+        (commit.is_finished() || Arc::strong_count(&store) == 2).then_some(())
+    })
+    .await;
+    store.close().await.unwrap();
+    match commit.await.unwrap() {
+        Ok(exceptions) => assert_eq!(exceptions, []),
+        Err(error) => assert_eq!(error.kind(), ErrorKind::Closed, "a commit that came too late is told so"),
+    }
+    let mut files: Vec<_> = std::fs::read_dir(folder.path()).unwrap().map(|file| file.unwrap().file_name()).collect();
+    files.sort();
+    assert_eq!(files, ["chatflow.db", "chatflow.db.lock"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn files_that_are_no_history_are_refused_in_one_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("chatflow.db");
+    std::fs::write(&path, b"these are not the bytes of a database, however long you look at them".repeat(100)).unwrap();
+    assert_eq!(open(folder.path()).await.unwrap_err().kind(), ErrorKind::Corrupt);
+
+    std::fs::remove_file(&path).unwrap();
+    neighbour(folder.path()).pragma_update(None, "user_version", 999).unwrap();
+    let error = open(folder.path()).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Config);
+    assert!(error.to_string().contains("schema version 999"), "{error}");
+
+    let nowhere = SqliteStore::open(SqliteConfig::new(folder.path().join("no/such/folder/x.db"))).await.unwrap_err();
+    assert_eq!(nowhere.kind(), ErrorKind::Config);
+    let memory = SqliteStore::open(SqliteConfig::new(folder.path().join("x.db")).with_readers(0)).await.unwrap_err();
+    assert_eq!(memory.kind(), ErrorKind::Config);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_write_ahead_log_stays_bounded_under_readers_that_never_pause() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Arc::new(open(folder.path()).await.unwrap());
+    let lease = store.claim(LOG, &node()).await.unwrap();
+    let readers: Vec<_> = (0..4)
+        .map(|_| {
+            let store = store.clone();
+            tokio::spawn(async move {
+                loop {
+                    store.page(LOG, &room("a"), &PageQuery::latest(20)).await.unwrap();
+                }
+            })
+        })
+        .collect();
+    let log = folder.path().join("chatflow.db-wal");
+    let mut largest = 0;
+    // 200 MB of rows, several times the bound.
+    for number in 0..100u64 {
+        let mut rows = batch("a", number * 100 + 1..=number * 100 + 100);
+        for row in &mut rows {
+            row.message.body = vec![b'x'; 20_000].into();
+        }
+        store.commit(&lease, &rows, rows[99].position).await.unwrap();
+        largest = largest.max(std::fs::metadata(&log).map_or(0, |file| file.len()));
+    }
+    readers.iter().for_each(tokio::task::JoinHandle::abort);
+    assert!(largest <= 96 << 20, "the write-ahead log grew to {} MiB", largest >> 20);
+    futures::future::join_all(readers).await;
+    store.close().await.unwrap();
+}

@@ -1,0 +1,36 @@
+//! The stores that come with the library, held against the public suites.
+#![allow(clippy::unwrap_used)]
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use chatflow_core::conformance::{dead_letters, store};
+use chatflow_core::store::{FileDeadLetters, MemoryDeadLetters, MemoryStore, SqliteConfig, SqliteStore};
+use chatflow_core::{DeadLetters, MessageStore};
+
+async fn memory_store() -> store::Subject {
+    store::Subject::new(Arc::new(MemoryStore::new()))
+}
+
+async fn sqlite_store() -> store::Subject {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("chatflow.db");
+    let open = async |path: PathBuf| Arc::new(SqliteStore::open(SqliteConfig::new(path)).await.unwrap()) as Arc<dyn MessageStore>;
+    store::Subject::new(open(path.clone()).await).reopening(move || open(path.clone())).keeping(folder)
+}
+
+async fn memory_letters() -> dead_letters::Subject {
+    dead_letters::Subject::new(Arc::new(MemoryDeadLetters::new()))
+}
+
+async fn file_letters() -> dead_letters::Subject {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("dead-letters.jsonl");
+    let open = async |path: PathBuf| Arc::new(FileDeadLetters::open(path).await.unwrap()) as Arc<dyn DeadLetters>;
+    dead_letters::Subject::new(open(path.clone()).await).reopening(move || open(path.clone())).keeping(folder)
+}
+
+chatflow_core::store_suite!(memory, memory_store);
+chatflow_core::store_suite!(sqlite, sqlite_store);
+chatflow_core::dead_letters_suite!(memory_dead_letters, memory_letters);
+chatflow_core::dead_letters_suite!(file_dead_letters, file_letters);

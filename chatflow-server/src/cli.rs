@@ -1,0 +1,77 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::config::Flags;
+
+/// Room broadcast over WebSockets: one process, a chat page, a history.
+#[derive(Debug, Parser)]
+#[command(name = "chatflow-server", version, about, after_help = AFTER)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Option<Command>,
+    #[command(flatten)]
+    settings: SettingArgs,
+}
+
+const AFTER: &str = "Every setting can stand in a TOML file (--config), in the environment (CHATFLOW_SECTION__KEY) and on the command line
+(--set section.key=value); the later wins. `chatflow-server default-config` lists them all.
+
+Exit codes: 0 done; 1 the work failed; 2 usage or configuration.";
+
+#[derive(Debug, Clone, Copy, Subcommand)]
+pub(crate) enum Command {
+    /// Serve until SIGTERM or SIGINT (what happens without a command).
+    Run,
+    /// Check the configuration and print what is in force, without secrets.
+    CheckConfig,
+    /// Print every setting with its meaning and default, as TOML.
+    DefaultConfig,
+}
+
+#[derive(Debug, Args)]
+struct SettingArgs {
+    /// The configuration, TOML.
+    #[arg(long, global = true, value_name = "FILE", env = "CHATFLOW_CONFIG")]
+    config: Option<PathBuf>,
+    /// Where clients connect [default: 127.0.0.1:8080].
+    #[arg(long, global = true, value_name = "ADDR")]
+    listen: Option<String>,
+    /// A second address, for admin calls.
+    #[arg(long, global = true, value_name = "ADDR")]
+    admin_listen: Option<String>,
+    /// This node's name.
+    #[arg(long, global = true, value_name = "ID")]
+    node_id: Option<String>,
+    /// How browsers reach this server through a proxy.
+    #[arg(long, global = true, value_name = "URL")]
+    public_url: Option<String>,
+    /// The broker: memory: [default].
+    #[arg(long, global = true, value_name = "URL")]
+    broker: Option<String>,
+    /// The history: none | memory: | sqlite:FILE [default: sqlite:chatflow.db].
+    #[arg(long, global = true, value_name = "URL")]
+    store: Option<String>,
+    /// Any setting; may be given several times.
+    #[arg(long, global = true, value_name = "SECTION.KEY=VALUE")]
+    set: Vec<String>,
+}
+
+impl Cli {
+    /// The settings among the arguments.
+    pub(crate) fn flags(self) -> Flags {
+        let args = self.settings;
+        let named = [
+            ("--listen", "server.listen", args.listen),
+            ("--admin-listen", "server.admin_listen", args.admin_listen),
+            ("--node-id", "node.id", args.node_id),
+            ("--public-url", "server.public_url", args.public_url),
+            ("--broker", "broker.url", args.broker),
+            ("--store", "store.url", args.store),
+        ];
+        let named = named.into_iter().filter_map(|(flag, key, value)| Some((flag, key, value?))).collect();
+        Flags { file: args.config, named, set: args.set }
+    }
+}

@@ -1,0 +1,286 @@
+//! The configuration: one structure, filled from defaults, a TOML file, the environment and flags, in this order.
+//!
+//! What each key means and what it may be stands in [`keys`]; how the layers are laid over one another in [`layers`].
+
+mod document;
+mod keys;
+mod layers;
+mod rooms;
+mod secret;
+#[cfg(test)]
+mod tests;
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use chatflow_core::broker::memory::MemoryBrokerConfig;
+use chatflow_core::{Limits, RoomId, Settings, duration};
+use serde::{Deserialize, Serialize};
+
+pub(crate) use document::{default_document, effective_document};
+pub(crate) use layers::{ConfigError, Flags, Layers};
+pub(crate) use rooms::RoomRule;
+pub(crate) use secret::{BackendUrl, Secret};
+
+/// Everything that can be set. Its `Debug` shows no secret.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Config {
+    pub(crate) server: ServerSection,
+    pub(crate) node: NodeSection,
+    pub(crate) rooms: RoomsSection,
+    pub(crate) broker: BrokerSection,
+    pub(crate) store: StoreSection,
+    pub(crate) engine: Settings,
+    pub(crate) limits: LimitsSection,
+    pub(crate) validator: ValidatorSection,
+    pub(crate) log: LogSection,
+    pub(crate) admin: AdminSection,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct ServerSection {
+    pub(crate) listen: SocketAddr,
+    #[serde(with = "optional")]
+    pub(crate) admin_listen: Option<SocketAddr>,
+    pub(crate) public_url: String,
+    pub(crate) origins: Vec<String>,
+    #[serde(with = "duration")]
+    pub(crate) drain: Duration,
+    pub(crate) threads: usize,
+}
+
+impl Default for ServerSection {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
+            admin_listen: None,
+            public_url: String::new(),
+            origins: Vec::new(),
+            drain: Duration::from_secs(30),
+            threads: 0,
+        }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct NodeSection {
+    pub(crate) id: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct RoomsSection {
+    pub(crate) allow: RoomRule,
+    pub(crate) strip_prefix: String,
+}
+
+impl RoomsSection {
+    /// The room that a name means: with the prefix taken off, unless nothing would be left, one of those that there are.
+    pub(crate) fn room(&self, named: RoomId) -> Option<RoomId> {
+        let short = named.as_str().strip_prefix(&*self.strip_prefix).filter(|rest| !rest.is_empty());
+        let room = short.map_or(Ok(named.clone()), RoomId::new).ok()?;
+        self.allow.allows(&room).then_some(room)
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct BrokerSection {
+    pub(crate) url: BackendUrl,
+    pub(crate) logs: u16,
+    pub(crate) entries: usize,
+    pub(crate) bytes: usize,
+    pub(crate) retain: usize,
+}
+
+impl Default for BrokerSection {
+    fn default() -> Self {
+        let MemoryBrokerConfig { logs, entries, bytes, retain, .. } = MemoryBrokerConfig::default();
+        Self { url: BackendUrl::new("memory:"), logs, entries, bytes, retain }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct StoreSection {
+    pub(crate) url: BackendUrl,
+    pub(crate) readers: usize,
+    pub(crate) keep: usize,
+    pub(crate) dead_letters: String,
+}
+
+impl Default for StoreSection {
+    fn default() -> Self {
+        Self { url: BackendUrl::new("sqlite:chatflow.db"), readers: 4, keep: 10_000, dead_letters: String::new() }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct LimitsSection {
+    pub(crate) connections: usize,
+    pub(crate) connections_per_address: usize,
+    pub(crate) body: usize,
+    pub(crate) headers: usize,
+    #[serde(with = "duration")]
+    pub(crate) handshake: Duration,
+    pub(crate) publish_rate: u32,
+    pub(crate) publish_rate_anonymous: u32,
+}
+
+impl Default for LimitsSection {
+    fn default() -> Self {
+        let engine = Settings::default();
+        Self {
+            connections: 50_000,
+            connections_per_address: 200,
+            body: 64 << 10,
+            headers: 16 << 10,
+            handshake: Duration::from_secs(5),
+            publish_rate: engine.publish_rate,
+            publish_rate_anonymous: engine.publish_rate_anonymous,
+        }
+    }
+}
+
+/// [`Limits`] in the form that fits an environment variable: ranges are written `"1..500"`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct ValidatorSection {
+    #[serde(with = "range")]
+    pub(crate) message: std::ops::RangeInclusive<usize>,
+    #[serde(with = "range")]
+    pub(crate) username: std::ops::RangeInclusive<usize>,
+    pub(crate) username_alphanumeric: bool,
+    pub(crate) user_id: UserIds,
+    pub(crate) kinds: Vec<String>,
+}
+
+impl Default for ValidatorSection {
+    fn default() -> Self {
+        let Limits { message, username, username_alphanumeric, user_id, kinds, .. } = Limits::default();
+        let kinds = kinds.iter().map(ToString::to_string).collect();
+        Self { message, username, username_alphanumeric, user_id: UserIds(user_id), kinds }
+    }
+}
+
+impl ValidatorSection {
+    /// The validator's own form.
+    pub(crate) fn limits(&self) -> Limits {
+        let mut limits = Limits::default();
+        limits.message = self.message.clone();
+        limits.username = self.username.clone();
+        limits.username_alphanumeric = self.username_alphanumeric;
+        limits.user_id = self.user_id.0.clone();
+        limits.kinds = self.kinds.iter().map(|kind| kind.as_str().into()).collect();
+        limits
+    }
+}
+
+/// Whole numbers in a range, or `"any"` text.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct UserIds(pub(crate) Option<std::ops::RangeInclusive<u64>>);
+
+impl Serialize for UserIds {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match &self.0 {
+            Some(numbers) => range::serialize(numbers, serializer),
+            None => serializer.serialize_str("any"),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for UserIds {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        if text == "any" { Ok(Self(None)) } else { range::parse(&text).map(|r| Self(Some(r))).map_err(serde::de::Error::custom) }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct LogSection {
+    pub(crate) level: String,
+    pub(crate) format: LogFormat,
+}
+
+impl Default for LogSection {
+    fn default() -> Self {
+        Self { level: "info".into(), format: LogFormat::Auto }
+    }
+}
+
+/// What a log line looks like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum LogFormat {
+    /// Text on a terminal, JSON otherwise.
+    Auto,
+    Text,
+    Json,
+}
+
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct AdminSection {
+    pub(crate) token: Secret,
+}
+
+impl Config {
+    /// The engine's settings, with the rates that the configuration keeps among the limits.
+    pub(crate) fn settings(&self) -> Settings {
+        let mut settings = self.engine.clone();
+        settings.publish_rate = self.limits.publish_rate;
+        settings.publish_rate_anonymous = self.limits.publish_rate_anonymous;
+        settings
+    }
+}
+
+/// A value that the empty text leaves unset, so that every key can stand in a file and in the environment.
+mod optional {
+    use std::fmt::Display;
+    use std::str::FromStr;
+
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    pub(super) fn serialize<T: Display, S: Serializer>(value: &Option<T>, serializer: S) -> Result<S::Ok, S::Error> {
+        match value {
+            Some(value) => serializer.collect_str(value),
+            None => serializer.serialize_str(""),
+        }
+    }
+
+    pub(super) fn deserialize<'de, T: FromStr<Err: Display>, D: Deserializer<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        if text.is_empty() { Ok(None) } else { text.parse().map(Some).map_err(D::Error::custom) }
+    }
+}
+
+/// `"1..500"`, both ends included.
+mod range {
+    use std::fmt::Display;
+    use std::ops::RangeInclusive;
+    use std::str::FromStr;
+
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    pub(super) fn serialize<T: Display, S: Serializer>(range: &RangeInclusive<T>, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&format_args!("{}..{}", range.start(), range.end()))
+    }
+
+    pub(super) fn deserialize<'de, T, D>(deserializer: D) -> Result<RangeInclusive<T>, D::Error>
+    where
+        T: FromStr + PartialOrd,
+        D: Deserializer<'de>,
+    {
+        parse(&String::deserialize(deserializer)?).map_err(D::Error::custom)
+    }
+
+    pub(super) fn parse<T: FromStr + PartialOrd>(text: &str) -> Result<RangeInclusive<T>, &'static str> {
+        let ends = text.split_once("..").and_then(|(start, end)| Some((start.trim().parse().ok()?, end.trim().parse().ok()?)));
+        ends.filter(|(start, end): &(T, T)| start <= end).map(|(start, end)| start..=end).ok_or("not a range")
+    }
+}

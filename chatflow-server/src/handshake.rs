@@ -1,0 +1,190 @@
+//! `GET /chat`: from an HTTP request to a WebSocket that the engine serves. RFC 6455, section 4.
+
+use std::time::Duration;
+
+use axum::extract::{Query, Request, State};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version, header};
+use axum::response::{IntoResponse, Response};
+use chatflow_core::protocol::{Dialect, SUBPROTOCOL, code};
+use chatflow_core::{Ack, ConnectRequest, Credentials, Deliver};
+use hyper::upgrade::OnUpgrade;
+use hyper_util::rt::TokioIo;
+use serde::Deserialize;
+use tokio::net::TcpStream;
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+
+use crate::admission::Seat;
+use crate::http::{App, Checked, Problem, origin};
+use crate::listener::Visitor;
+use crate::replay::Replay;
+
+/// What a subprotocol that carries a token begins with: browsers can't send an `Authorization` header.
+const BEARER: &str = "bearer.";
+
+/// The query of a connection, as texts: what is wrong with one is told in words.
+#[derive(Debug, Default, Deserialize)]
+pub(crate) struct Wishes {
+    after: Option<String>,
+    history: Option<String>,
+    ack: Option<String>,
+    deliver: Option<String>,
+}
+
+/// `GET /chat/{room}` and `GET /chat`.
+pub(crate) async fn chat(State(app): State<App>, wishes: Result<Checked<Query<Wishes>>, Problem>, mut request: Request) -> Response {
+    let wishes = wishes.map(|Checked(Query(wishes))| wishes);
+    wishes.and_then(|wishes| upgrade(&app, wishes, &mut request)).unwrap_or_else(IntoResponse::into_response)
+}
+
+fn upgrade(app: &App, wishes: Wishes, request: &mut Request) -> Result<Response, Problem> {
+    let key = websocket_key(request)?;
+    if !origin::is_allowed(request.headers(), &app.config.server) {
+        return Err(Problem::new(StatusCode::FORBIDDEN, code::FORBIDDEN, "pages of this origin may not connect; see server.origins"));
+    }
+    let mut connect = connect_request(wishes)?;
+    let offered = subprotocols(request.headers());
+    connect.dialect = if offered.contains(&SUBPROTOCOL) { Dialect::V1 } else { Dialect::Plain };
+    let visitor = request.extensions().get::<Visitor>().cloned().ok_or_else(Problem::internal)?;
+    let in_list = offered.iter().find_map(|name| name.strip_prefix(BEARER)).map(str::to_owned);
+    let token = crate::http::bearer(request.headers()).map(str::to_owned).or(in_list);
+    connect.credentials = Credentials::new(token, Some(visitor.address.ip().to_canonical()));
+    connect.room = room(request.uri().path());
+
+    if app.engine.is_draining() {
+        return Err(Problem::unavailable(code::DRAINING, "this server is shutting down", Duration::from_secs(1)));
+    }
+    let seat = visitor.guest.sit().map_err(|why| Problem::unavailable(code::OVERLOADED, why, Duration::from_secs(5)))?;
+    let upgrade = request.extensions_mut().remove::<OnUpgrade>().ok_or_else(Problem::internal)?;
+    let v1 = connect.dialect == Dialect::V1;
+    tokio::spawn(serve(app.clone(), upgrade, connect, seat));
+
+    let mut response = StatusCode::SWITCHING_PROTOCOLS.into_response();
+    let headers = response.headers_mut();
+    headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
+    headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+    let accept = derive_accept_key(key.as_bytes());
+    headers.insert(header::SEC_WEBSOCKET_ACCEPT, HeaderValue::try_from(accept).map_err(|_| Problem::internal())?);
+    if v1 {
+        headers.insert(header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(SUBPROTOCOL));
+    }
+    Ok(response)
+}
+
+/// Waits until the answer is sent, then hands the stream to the engine until the connection ends.
+async fn serve(app: App, upgrade: OnUpgrade, connect: ConnectRequest, seat: Seat) {
+    let upgraded = match tokio::time::timeout(app.config.limits.handshake, upgrade).await {
+        Ok(Ok(upgraded)) => upgraded,
+        Ok(Err(error)) => return tracing::debug!(%error, "an upgrade failed"),
+        Err(_) => return tracing::debug!("an upgrade took too long"),
+    };
+    let Ok(parts) = upgraded.downcast::<TokioIo<TcpStream>>() else {
+        return tracing::error!("the stream of an upgrade is of another type");
+    };
+    let (reader, writer) = parts.io.into_inner().into_split();
+    if parts.read_buf.is_empty() {
+        // Dropped now: the connection may live for days, and the buffer is larger than all else that it needs.
+        drop(parts.read_buf);
+        app.engine.connect_halves(reader, writer, connect).await;
+    } else {
+        // A client that sends before it is answered is rare; its larger future must not burden the others.
+        Box::pin(app.engine.connect_halves(Replay::new(parts.read_buf, reader), writer, connect)).await;
+    }
+    drop(seat);
+}
+
+/// Checks that the request is a WebSocket handshake, and gives its key.
+fn websocket_key(request: &Request) -> Result<String, Problem> {
+    let headers = request.headers();
+    let says = |name: HeaderName, word: &str| tokens(headers, name).any(|token| token.eq_ignore_ascii_case(word));
+    let wrong = |detail: &'static str| Err(Problem::bad_request(detail));
+    if request.method() != Method::GET || request.version() != Version::HTTP_11 {
+        return wrong("a WebSocket begins with a GET request of HTTP/1.1");
+    }
+    if !says(header::UPGRADE, "websocket") || !says(header::CONNECTION, "upgrade") {
+        let problem = Problem::new(StatusCode::UPGRADE_REQUIRED, code::INVALID, "this is a WebSocket: connect with ws:// or wss://");
+        return Err(problem.with_header(header::UPGRADE, HeaderValue::from_static("websocket")));
+    }
+    if headers.get(header::SEC_WEBSOCKET_VERSION).is_none_or(|version| version != "13") {
+        let problem = Problem::new(StatusCode::UPGRADE_REQUIRED, code::INVALID, "Sec-WebSocket-Version must be 13");
+        return Err(problem.with_header(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13")));
+    }
+    if headers.contains_key(header::TRANSFER_ENCODING) || headers.get(header::CONTENT_LENGTH).is_some_and(|length| length != "0") {
+        return wrong("a WebSocket handshake has no body");
+    }
+    let mut keys = headers.get_all(header::SEC_WEBSOCKET_KEY).iter();
+    match (keys.next().and_then(|key| key.to_str().ok()), keys.next()) {
+        (Some(key), None) if is_key(key) => Ok(key.to_owned()),
+        _ => wrong("Sec-WebSocket-Key must be 16 bytes in base64"),
+    }
+}
+
+/// 16 bytes in base64 are 22 characters and two of padding.
+fn is_key(key: &str) -> bool {
+    key.strip_suffix("==")
+        .is_some_and(|digits| digits.len() == 22 && digits.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'/')))
+}
+
+fn connect_request(wishes: Wishes) -> Result<ConnectRequest, Problem> {
+    let mut errors = Vec::new();
+    let mut connect = ConnectRequest::default();
+    connect.after = wishes.after;
+    if let Some(history) = wishes.history {
+        connect.history = history.parse().ok();
+        if connect.history.is_none() {
+            errors.push("history: must be a whole number of messages".to_owned());
+        }
+    }
+    match wishes.ack.as_deref() {
+        None | Some("accepted") => connect.ack = Ack::Accepted,
+        Some("persisted") => connect.ack = Ack::Persisted,
+        Some(_) => errors.push("ack: must be accepted or persisted".to_owned()),
+    }
+    match wishes.deliver.as_deref() {
+        None | Some("all") => connect.deliver = Deliver::All,
+        Some("others") => connect.deliver = Deliver::Others,
+        Some("none") => connect.deliver = Deliver::None,
+        Some(_) => errors.push("deliver: must be all, others or none".to_owned()),
+    }
+    if errors.is_empty() { Ok(connect) } else { Err(Problem::invalid(errors)) }
+}
+
+/// The room that a path names, whatever it is: the engine tells the client when it is none.
+fn room(path: &str) -> Option<String> {
+    let name = path.strip_prefix("/chat/")?;
+    Some(percent_encoding::percent_decode_str(name).decode_utf8_lossy().into_owned())
+}
+
+fn subprotocols(headers: &HeaderMap) -> Vec<&str> {
+    tokens(headers, header::SEC_WEBSOCKET_PROTOCOL).collect()
+}
+
+/// The comma-separated words of all headers of that name.
+fn tokens(headers: &HeaderMap, name: HeaderName) -> impl Iterator<Item = &str> {
+    let lists = headers.get_all(name).into_iter().filter_map(|value| value.to_str().ok());
+    lists.flat_map(|list| list.split(',')).map(str::trim).filter(|token| !token.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_are_sixteen_bytes_in_base64() {
+        assert!(is_key("dGhlIHNhbXBsZSBub25jZQ=="));
+        for bad in
+            ["", "==", "dGhlIHNhbXBsZSBub25jZQ", "dGhlIHNhbXBsZSBub25jZ===", "dGhlIHNhbXBsZSBub25jZQ==x", "dGhlIHNhbXBsZSBub25j ZQ=="]
+        {
+            assert!(!is_key(bad), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_path_names_a_room_in_any_spelling() {
+        assert_eq!(room("/chat"), None);
+        for (path, name) in
+            [("/chat/7", "7"), ("/chat/%37", "7"), ("/chat/", ""), ("/chat/a/b", "a/b"), ("/chat/%ff", "\u{fffd}"), ("/chat/%", "%")]
+        {
+            assert_eq!(room(path).as_deref(), Some(name));
+        }
+    }
+}

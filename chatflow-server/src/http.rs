@@ -1,0 +1,109 @@
+//! The HTTP API: routes, and what they share.
+
+mod access;
+mod health;
+mod history;
+mod metrics;
+pub(crate) mod origin;
+mod pages;
+mod problem;
+mod publish;
+mod rooms;
+
+use std::fmt::Display;
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::Router;
+use axum::extract::FromRequestParts;
+use axum::http::request::Parts;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::middleware::map_response;
+use axum::response::Response;
+use axum::routing::get;
+use chatflow_core::protocol::code;
+use chatflow_core::{Engine, RoomId};
+
+use crate::config::Config;
+use crate::handshake;
+
+pub(crate) use access::bearer;
+pub(crate) use problem::Problem;
+
+/// What every handler needs.
+#[derive(Clone)]
+pub(crate) struct App {
+    /// The rooms.
+    pub(crate) engine: Engine,
+    /// What was set.
+    pub(crate) config: Arc<Config>,
+    /// When the server started.
+    pub(crate) started: Instant,
+    /// Whether an acknowledged message survives this process, as known at the start.
+    pub(crate) durable: bool,
+}
+
+impl App {
+    /// The room called `name`.
+    ///
+    /// # Errors
+    /// There is none.
+    fn room(&self, name: &str) -> Result<RoomId, Problem> {
+        let room = self.engine.allows_room(name);
+        room.ok_or_else(|| Problem::new(StatusCode::BAD_REQUEST, code::BAD_ROOM, "there is no room of this name"))
+    }
+}
+
+/// An extractor whose refusal is a [`Problem`] like every other error.
+#[derive(Debug)]
+pub(crate) struct Checked<E>(pub(crate) E);
+
+impl<S: Sync, E: FromRequestParts<S, Rejection: Display>> FromRequestParts<S> for Checked<E> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        E::from_request_parts(parts, state).await.map(Self).map_err(|rejection| Problem::bad_request(rejection.to_string()))
+    }
+}
+
+/// All routes.
+pub(crate) fn router(app: App) -> Router {
+    Router::new()
+        .route("/", get(pages::index))
+        .route("/app.js", get(pages::script))
+        .route("/connection.js", get(pages::connection))
+        .route("/conversation.js", get(pages::conversation))
+        .route("/style.css", get(pages::style))
+        .route("/icon.svg", get(pages::icon))
+        .route("/health", get(health::health))
+        .route("/ready", get(health::ready))
+        .route("/metrics", get(metrics::metrics))
+        .route("/queue/all", get(rooms::queues))
+        .route("/queue/{room}", get(rooms::queue))
+        .route("/chat", get(handshake::chat))
+        .route("/chat/", get(handshake::chat))
+        .route("/chat/{*room}", get(handshake::chat))
+        .route("/api/v1/rooms", get(rooms::rooms))
+        .route("/api/v1/rooms/{room}/messages", get(history::messages).post(publish::publish))
+        .route("/api/v1/rooms/{room}/members", get(rooms::members))
+        .fallback(async || Problem::new(StatusCode::NOT_FOUND, "not_found", "there is nothing at this path"))
+        .method_not_allowed_fallback(async || {
+            Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "this path does not take this method")
+        })
+        .layer(map_response(harden))
+        .with_state(app)
+}
+
+/// Headers that every answer carries, but for one that becomes a WebSocket.
+async fn harden(mut response: Response) -> Response {
+    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+        return response;
+    }
+    let headers = response.headers_mut();
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    // What the API says is true when it is said. Pages set their own.
+    headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+    headers.entry(header::CONTENT_SECURITY_POLICY).or_insert(HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'"));
+    response
+}

@@ -1,0 +1,147 @@
+//! From start to shutdown.
+
+use std::io::Write;
+use std::net::SocketAddr;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Instant;
+
+use chatflow_core::{Engine, NodeId};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use crate::admission::Admission;
+use crate::config::{Config, ConfigError};
+use crate::http::{self, App};
+use crate::listener::{self, Entrance, Listener};
+use crate::wiring;
+
+/// Serves until a signal, then drains. The exit code says whether everything was finished.
+///
+/// # Errors
+/// An address can't be listened on, or a backend can't be reached.
+pub(crate) async fn run(config: Config) -> Result<ExitCode, ConfigError> {
+    let mut signals = Signals::catch()?;
+    // Addresses first: whoever is second on a port must not touch the first one's history.
+    let public = bind("server.listen", config.server.listen)?;
+    let admin = config.server.admin_listen.map(|address| bind("server.admin_listen", address)).transpose()?;
+    let address = local_address(&public)?;
+    let node = node_id(&config, address);
+    let engine = wiring::engine(&config, node.clone()).await?;
+    let durable = engine.health().await.durable;
+    tracing::info!(
+        node = %node, listen = %address, broker = %config.broker.url, store = %config.store.url, durable,
+        version = env!("CARGO_PKG_VERSION"), "started"
+    );
+
+    let config = Arc::new(config);
+    let app = App { engine: engine.clone(), config: config.clone(), started: Instant::now(), durable };
+    let router = http::router(app);
+    let admission = Admission::new(&config.limits);
+    let (stop, stopped) = watch::channel(false);
+    let mut serving = JoinSet::new();
+    let mut serve = |tcp, entrance| {
+        let listener = Listener { tcp, entrance, admission: admission.clone(), limits: config.limits.clone() };
+        serving.spawn(listener.serve(router.clone(), stopped.clone()));
+    };
+    let admin_address = admin.as_ref().map(local_address).transpose()?;
+    serve(public, Entrance::Public);
+    if let Some(admin) = admin {
+        serve(admin, Entrance::Admin);
+    }
+    greet(address, admin_address, &config);
+
+    let name = signals.next().await;
+    tracing::info!(signal = name, "shutting down");
+    // Requests are still answered while the engine drains: `/ready` with 503, so that a balancer sees it, and new
+    // connections with 503, so that their clients go elsewhere.
+    let report = tokio::select! {
+        report = engine.shutdown(config.server.drain) => report,
+        name = signals.next() => return Ok(give_up(name, &engine)),
+    };
+    let _ = stop.send(true);
+    tokio::select! {
+        () = async { while serving.join_next().await.is_some() {} } => {}
+        _ = signals.next() => {}
+    }
+    if report.unanswered > 0 || report.connections > 0 {
+        tracing::warn!(unanswered = report.unanswered, connections = report.connections, "not everything was finished in time");
+    }
+    tracing::info!("stopped");
+    Ok(ExitCode::SUCCESS)
+}
+
+/// SIGTERM and SIGINT.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn catch() -> Result<Self, ConfigError> {
+        let catch = |kind| signal(kind).map_err(|error| ConfigError::line(format!("signals can't be caught: {error}")));
+        Ok(Self { terminate: catch(SignalKind::terminate())?, interrupt: catch(SignalKind::interrupt())? })
+    }
+
+    /// The name of the next one. Cancel safe.
+    async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
+    }
+}
+
+fn give_up(signal: &str, engine: &Engine) -> ExitCode {
+    let stats = engine.stats();
+    let done = stats.persisted + stats.repeats + stats.conflicts + stats.dead_letters;
+    let unflushed = stats.accepted.saturating_sub(done);
+    eprintln!(
+        "chatflow-server: ended by a second {signal}: {unflushed} accepted messages were not yet in the history, {} connections were cut",
+        stats.connections
+    );
+    ExitCode::FAILURE
+}
+
+fn bind(key: &str, address: SocketAddr) -> Result<TcpListener, ConfigError> {
+    listener::bind(address).map_err(|error| {
+        let advice = match error.kind() {
+            std::io::ErrorKind::AddrInUse => "the address is in use: end the process that listens there, or choose another".to_owned(),
+            std::io::ErrorKind::AddrNotAvailable => "this machine does not have that address".to_owned(),
+            std::io::ErrorKind::PermissionDenied => "ports below 1024 need a privilege: choose another, or grant it".to_owned(),
+            _ => error.to_string(),
+        };
+        ConfigError::at(key, &address.to_string(), advice)
+    })
+}
+
+fn local_address(listener: &TcpListener) -> Result<SocketAddr, ConfigError> {
+    listener.local_addr().map_err(|error| ConfigError::line(format!("the address that is listened on is not known: {error}")))
+}
+
+/// The configured name, or one that stays the same after a restart: then the node takes its leases back at once,
+/// instead of waiting for those of a stranger to run out.
+fn node_id(config: &Config, address: SocketAddr) -> NodeId {
+    if !config.node.id.is_empty() {
+        return config.node.id.as_str().into();
+    }
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").or_else(|_| std::env::var("HOSTNAME")).unwrap_or_default();
+    let host: String = host.trim().chars().filter(|c| c.is_ascii_alphanumeric() || "._-".contains(*c)).take(56).collect();
+    let host = if host.is_empty() { "node".to_owned() } else { host };
+    format!("{host}-{}", address.port()).into()
+}
+
+/// One line for the person, and for the script, that started this.
+fn greet(address: SocketAddr, admin: Option<SocketAddr>, config: &Config) {
+    let url = match config.server.public_url.trim_end_matches('/') {
+        "" if address.ip().is_unspecified() => format!("http://localhost:{}", address.port()),
+        "" => format!("http://{address}"),
+        url => url.to_owned(),
+    };
+    let mut out = std::io::stdout().lock();
+    let admin = admin.map(|admin| format!(", admin calls on {admin}")).unwrap_or_default();
+    // Nobody may be reading; that is no reason not to serve.
+    let _ = writeln!(out, "ChatFlow is listening on {address}{admin} - open {url}/ to chat").and_then(|()| out.flush());
+}

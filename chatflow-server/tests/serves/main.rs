@@ -1,0 +1,9 @@
+//! The server as its users meet it: the real program, its configuration, its HTTP API and its sockets.
+#![allow(clippy::unwrap_used, reason = "a test that can't go on has failed")]
+
+mod chatting;
+mod configuration;
+mod endpoints;
+mod handshakes;
+mod life;
+mod process;
