@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod connect;
+mod engine;
 mod fake;
 mod flow;
 mod publish;
