@@ -56,12 +56,16 @@ fn client(url: &str, name: &str) -> chatflow_client::ClientBuilder {
 async fn what_is_acknowledged_is_seen_once_and_in_order_however_often_the_connections_are_cut() {
     let (url, cut) = serve().await;
     let (_listener, mut events) = client(&url, "listener").connect().await.unwrap();
-    let mut publishers = tokio::task::JoinSet::new();
+    let (mut connected, mut publishers) = (Vec::new(), tokio::task::JoinSet::new());
     for n in 0..PUBLISHERS {
-        let (builder, cut) = (client(&url, &format!("publisher{n}")), cut.clone());
+        // The first connect is one attempt, which a cut would fail: all stand before anybody publishes.
+        let (client, events) = client(&url, &format!("publisher{n}")).connect().await.unwrap();
+        drop(events);
+        connected.push(client);
+    }
+    for (n, client) in connected.into_iter().enumerate() {
+        let cut = cut.clone();
         publishers.spawn(async move {
-            let (client, events) = builder.connect().await.unwrap();
-            drop(events);
             let mut ids = Vec::new();
             for m in 0..MESSAGES {
                 let draft = Draft::new(m.to_string());
