@@ -1,0 +1,7 @@
+//! The binary as a user runs it, against a small server of one room.
+
+#![allow(clippy::unwrap_used)]
+
+mod chat;
+mod check;
+mod tiny;
