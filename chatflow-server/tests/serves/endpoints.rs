@@ -183,8 +183,8 @@ fn the_loopback_admin_listener_needs_no_token_and_takes_no_foreign_page() {
     assert_eq!(post(admin, "", &message("x")).status, 200);
     assert_eq!(post(server.address, "", &message("x")).problem(403), "forbidden");
     assert_eq!(post(admin, "Origin: http://evil.example\r\n", &message("x")).problem(403), "forbidden");
-    let rebound = format!("POST /api/v1/rooms/7/messages HTTP/1.1\r\nHost: evil.example\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
-    assert_eq!(request(admin, &rebound).problem(403), "forbidden");
+    let rebound = "POST /api/v1/rooms/7/messages HTTP/1.1\r\nHost: evil.example\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+    assert_eq!(request(admin, rebound).problem(403), "forbidden");
 }
 
 #[test]
