@@ -90,6 +90,7 @@ impl From<Error> for Problem {
                 tracing::warn!(%error, "a request failed");
                 Self::unavailable(code::UNAVAILABLE, "a part of the server is away", wait)
             }
+            ErrorKind::NotFound => Self::new(StatusCode::NOT_FOUND, "not_found", "this server keeps no such thing"),
             ErrorKind::Forbidden => Self::new(StatusCode::FORBIDDEN, code::FORBIDDEN, "not allowed"),
             ErrorKind::Invalid => Self::new(StatusCode::PAYLOAD_TOO_LARGE, code::TOO_BIG, "larger than the broker takes"),
             _ => {

@@ -9,6 +9,7 @@ fn health_says_that_the_process_lives() {
     let server = Server::start(&["--node-id", "n1"]);
     let health = server.get("/health");
     assert_eq!((health.status, health.header("content-type")), (200, "application/json"));
+    assert_eq!(health.header("cache-control"), "no-store");
     let json = health.json();
     assert_eq!((&json["status"], &json["node"], &json["durable"]), (&json!("healthy"), &json!("n1"), &json!(true)));
     assert_eq!(json["version"], env!("CARGO_PKG_VERSION"));
@@ -19,6 +20,7 @@ fn health_says_that_the_process_lives() {
 fn without_a_store_health_says_that_nothing_is_durable() {
     let server = Server::start(&["--store", "none"]);
     assert_eq!(server.get("/health").json()["durable"], false);
+    assert_eq!(server.get("/api/v1/rooms/7/messages").problem(404), "not_found");
 }
 
 #[test]
