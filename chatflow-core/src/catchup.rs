@@ -7,7 +7,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::engine::Inner;
 use crate::protocol::close;
-use crate::registry::{Member, NotThere, RoomRegistry, Start};
+use crate::registry::{Member, NotThere, Start};
 use crate::store::{MessageStore, Page};
 use crate::{LogId, PageQuery, Position, Result, RoomId};
 

@@ -5,4 +5,5 @@
 
 pub mod broker;
 pub mod dead_letters;
+pub mod registry;
 pub mod store;

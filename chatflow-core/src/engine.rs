@@ -18,8 +18,8 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use crate::answers::Reply;
 use crate::auth::Identity;
-use crate::protocol::{Dialect, Event, MemberInfo, close};
-use crate::registry::{Outlet, RoomRegistry, put_event};
+use crate::protocol::{Event, MemberInfo, close};
+use crate::registry::{Outlet, put_event};
 use crate::session::Session;
 use crate::stats::Stats;
 use crate::{BadFrame, Draft, Error, ErrorKind, LogId, NodeId, Page, PageQuery, Result, RoomId, Stored, Timestamp, websocket};
@@ -99,13 +99,7 @@ impl Engine {
     {
         let inner = &self.inner;
         let session = inner.connections.next_session();
-        let outlet = Outlet::new(
-            session,
-            request.dialect == Dialect::V1,
-            Box::new(writer),
-            Arc::clone(inner.registry.fanout()),
-            Arc::clone(&inner.counters),
-        );
+        let outlet = Outlet::new(session, request.dialect, Box::new(writer), Arc::clone(inner.registry.fanout()));
         outlet.heard.store(inner.ticks(), Relaxed);
         let _open = Open::new(inner, &outlet);
         let Some(who) = self.identify(&outlet, &request).await else {
@@ -263,7 +257,7 @@ impl Engine {
     /// Counters since the start, and gauges.
     pub fn stats(&self) -> Stats {
         let registry = &self.inner.registry;
-        self.inner.counters.snapshot(registry.rooms().len() as u64, registry.bytes() as u64)
+        self.inner.counters.snapshot(registry.fanout().bytes_out(), registry.stats())
     }
 
     /// This node's name.

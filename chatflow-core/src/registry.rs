@@ -1,7 +1,7 @@
 //! Who is in which room on this node, and what they are sent.
 
-pub mod fanout;
-pub mod local;
+mod fanout;
+mod local;
 mod member;
 mod outlet;
 mod room;
@@ -10,11 +10,14 @@ use std::fmt::Debug;
 use std::sync::Arc;
 
 use bytes::BytesMut;
+use serde::Serialize;
 
 use crate::broker::Delivered;
 use crate::protocol::MemberInfo;
 use crate::{LogId, Position, RoomId};
 
+pub use fanout::Fanout;
+pub use local::LocalRegistry;
 pub use member::Member;
 pub use outlet::Outlet;
 pub(crate) use room::put_event;
@@ -54,6 +57,24 @@ pub trait Encoder {
     /// Appends the frame to `out` and says which session of this node sent the message (0: none).
     /// `None`: the entry is no message, and nothing was appended.
     fn encode(&self, entry: &Delivered, out: &mut BytesMut) -> Option<u64>;
+}
+
+/// What a registry counts: counters only grow, gauges are of now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[non_exhaustive]
+pub struct RegistryStats {
+    /// Rooms with members now.
+    pub rooms: u64,
+    /// Members now, over all rooms.
+    pub members: u64,
+    /// Bytes of frames in memory now.
+    pub recent_bytes: u64,
+    /// Messages that were given to rooms of this node.
+    pub broadcasts: u64,
+    /// Broadcast frames written to members.
+    pub deliveries: u64,
+    /// Members that were too slow.
+    pub slow: u64,
 }
 
 /// The rooms of one node: their members, and the frames that are on their way to them.
@@ -104,8 +125,11 @@ pub trait RoomRegistry: Debug + Send + Sync + 'static {
     /// Rooms with members, and how many each has.
     fn rooms(&self) -> Vec<(RoomId, usize)>;
 
-    /// Bytes of frames in memory.
-    fn bytes(&self) -> usize;
+    /// Counters and gauges.
+    fn stats(&self) -> RegistryStats;
+
+    /// The queue that this registry's members stand in when they have something to be written.
+    fn fanout(&self) -> &Arc<Fanout>;
 
     /// Called four times a second: presence is told, empty rooms are let go.
     fn tick(&self);

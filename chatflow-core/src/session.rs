@@ -13,7 +13,7 @@ use crate::catchup::{Past, catch_up};
 use crate::engine::{Ack, ConnectRequest, Deliver, Inner};
 use crate::protocol::{self, Dialect, ERRORS_IN_A_ROW, ErrorFrame, Event, MemberInfo, Op, close, code};
 use crate::rate::Bucket;
-use crate::registry::{Member, NotThere, Outlet, RoomRegistry, Start, put_event};
+use crate::registry::{Member, NotThere, Outlet, Start, put_event};
 use crate::{Draft, Position, RoomId, Violation, kind};
 
 /// One connection's state, kept by the task that reads from it. Dropping it leaves every room.

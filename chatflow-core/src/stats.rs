@@ -4,6 +4,8 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use serde::Serialize;
 
+use crate::registry::RegistryStats;
+
 /// One number that many tasks add to. Nothing is ordered by it.
 #[derive(Debug, Default)]
 pub(crate) struct Counter(AtomicU64);
@@ -35,15 +37,16 @@ macro_rules! counters {
         #[non_exhaustive]
         pub struct Stats {
             $($(#[doc = $doc])+ pub $name: u64,)*
-            /// Rooms with members now.
-            pub rooms: u64,
-            /// Bytes of room logs in memory now.
-            pub recent_bytes: u64,
+            /// Bytes written to clients.
+            pub bytes_out: u64,
+            /// What the registry counts.
+            #[serde(flatten)]
+            pub registry: RegistryStats,
         }
 
         impl Counters {
-            pub(crate) fn snapshot(&self, rooms: u64, recent_bytes: u64) -> Stats {
-                Stats { $($name: self.$name.get(),)* rooms, recent_bytes }
+            pub(crate) fn snapshot(&self, bytes_out: u64, registry: RegistryStats) -> Stats {
+                Stats { $($name: self.$name.get(),)* bytes_out, registry }
             }
         }
     };
@@ -54,8 +57,6 @@ counters! {
     connections,
     /// Connections since the start.
     connections_total,
-    /// Members now, over all rooms.
-    members,
     /// Messages that passed validation and were taken by the broker.
     accepted,
     /// Messages that were refused for what they are (invalid, forbidden, wrong room).
@@ -76,16 +77,8 @@ counters! {
     commit_failures,
     /// Messages that became dead letters.
     dead_letters,
-    /// Messages that were given to rooms of this node.
-    broadcasts,
-    /// Broadcast frames written to members.
-    deliveries,
-    /// Bytes written to clients.
-    bytes_out,
     /// Bytes read from clients.
     bytes_in,
-    /// Members that were too slow.
-    slow,
     /// Messages read from the store for members that came back.
     caught_up,
 }

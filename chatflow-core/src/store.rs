@@ -237,7 +237,6 @@ pub trait MessageStore: Debug + Send + Sync + 'static {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeadLetter {
     /// The log that it came from. Two logs may hold different messages at one position, so it takes both to name a letter.
-    #[serde(with = "log_number")]
     pub log: LogId,
     /// Its position in that log.
     pub position: Position,
@@ -291,22 +290,6 @@ pub trait DeadLetters: Debug + Send + Sync + 'static {
     /// # Errors
     /// It could not be forgotten.
     async fn discard(&self, log: LogId, position: Position) -> Result<bool>;
-}
-
-mod log_number {
-    //! A log by its number.
-
-    use serde::{Deserialize, Deserializer, Serialize, Serializer};
-
-    use crate::LogId;
-
-    pub(super) fn serialize<S: Serializer>(log: &LogId, serializer: S) -> Result<S::Ok, S::Error> {
-        log.serialize(serializer)
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<LogId, D::Error> {
-        u16::deserialize(deserializer).map(LogId)
-    }
 }
 
 mod hex_bytes {

@@ -11,7 +11,7 @@ async fn a_message_is_answered_and_reaches_every_member() {
     let engine = Engine::builder().build().await.unwrap();
     let (mut ada, mut bob) = (Client::connect(&engine, request("7")).await, Client::connect(&engine, request("7")).await);
     let mut stranger = Client::connect(&engine, request("8")).await;
-    support::eventually("all are members", async || engine.stats().members == 3).await;
+    support::eventually("all are members", async || engine.stats().registry.members == 3).await;
     ada.send(text("hello")).await;
     let answer = ada.answer().await;
     assert_eq!(answer["status"], "SUCCESS");

@@ -71,7 +71,7 @@ async fn everybody_sees_everything(store: Arc<dyn MessageStore>) {
     let engine = Engine::builder().store(Arc::clone(&store)).settings(settings()).build().await.unwrap();
     let members: Vec<_> = (0..12).map(|seed| tokio::spawn(come_and_go(engine.clone(), seed))).collect();
     // Nobody may wait for a message that was said before the last member came.
-    support::eventually("somebody is there", async || engine.stats().members >= 12).await;
+    support::eventually("somebody is there", async || engine.stats().registry.members >= 12).await;
     publish_all(engine.clone()).await;
     for member in members {
         member.await.unwrap();
@@ -80,7 +80,7 @@ async fn everybody_sees_everything(store: Arc<dyn MessageStore>) {
     assert_eq!(page.messages.len(), 1_000);
     assert_eq!(engine.stats().persisted, 2 * MESSAGES as u64);
     assert!(engine.stats().caught_up > 0, "some read the past from the store");
-    support::eventually("everybody left", async || engine.stats().connections == 0 && engine.stats().rooms == 0).await;
+    support::eventually("everybody left", async || engine.stats().connections == 0 && engine.stats().registry.rooms == 0).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -17,8 +17,7 @@ use crate::broker::{Broker, Durability, LogId};
 use crate::dedup::Dedup;
 use crate::pipeline::{Pipeline, Progress};
 use crate::rate::UserBuckets;
-use crate::registry::RoomRegistry;
-use crate::registry::local::LocalRegistry;
+use crate::registry::{LocalRegistry, RoomRegistry};
 use crate::relay::{Gate, Relay, Show};
 use crate::stats::Counters;
 use crate::store::{DeadLetters, MemoryDeadLetters, MessageStore};
@@ -32,6 +31,7 @@ const NEWS: usize = 64;
 /// Builds an [`Engine`]. Every part has a default; the defaults make a volatile engine in memory.
 pub struct EngineBuilder {
     broker: Option<Arc<dyn Broker>>,
+    registry: Option<Arc<dyn RoomRegistry>>,
     store: Option<Arc<dyn MessageStore>>,
     dead_letters: Option<Arc<dyn DeadLetters>>,
     validator: Box<dyn MessageValidator>,
@@ -48,6 +48,7 @@ impl Default for EngineBuilder {
     fn default() -> Self {
         Self {
             broker: None,
+            registry: None,
             store: None,
             dead_letters: None,
             validator: Box::new(ChatValidator::default()),
@@ -67,6 +68,13 @@ impl EngineBuilder {
     #[must_use]
     pub fn broker(mut self, broker: Arc<dyn Broker>) -> Self {
         self.broker = Some(broker);
+        self
+    }
+
+    /// The registry; a [`LocalRegistry`] unless another is given. It must be made for as many logs as the broker has.
+    #[must_use]
+    pub fn registry(mut self, registry: Arc<dyn RoomRegistry>) -> Self {
+        self.registry = Some(registry);
         self
     }
 
@@ -165,7 +173,8 @@ impl EngineBuilder {
         let logs = broker.profile().logs;
         let counters = Arc::new(Counters::default());
         let answers = Answers::new(logs, broker.profile().durability, Arc::clone(&counters));
-        let registry = Arc::new(LocalRegistry::new(logs, &settings, store.is_none(), Arc::clone(&counters)));
+        let local = || Arc::new(LocalRegistry::new(logs, &settings, store.is_none())) as Arc<dyn RoomRegistry>;
+        let registry = self.registry.unwrap_or_else(local);
         let show = Show { codec: Arc::clone(&self.codec), node: node.clone() };
         let mut tasks = Tasks::default();
         let writers: Vec<_> = store.iter().flat_map(|_| (0..logs).map(|_| Progress::new())).collect();
@@ -182,7 +191,7 @@ impl EngineBuilder {
             let relay = Relay {
                 log,
                 broker: Arc::clone(&broker),
-                registry: Arc::clone(&registry) as Arc<dyn RoomRegistry>,
+                registry: Arc::clone(&registry),
                 answers: Arc::clone(&answers),
                 counters: Arc::clone(&counters),
                 show: show.clone(),

@@ -15,8 +15,7 @@ use crate::auth::{Authenticator, Authorizer};
 use crate::broker::{Broker, Durability, Entry, Receipt};
 use crate::pipeline::Progress;
 use crate::rate::UserBuckets;
-use crate::registry::local::LocalRegistry;
-use crate::registry::{Member, Outlet};
+use crate::registry::{Member, Outlet, RoomRegistry};
 use crate::relay::Show;
 use crate::stats::Counters;
 use crate::store::{MessageStore, Page};
@@ -35,7 +34,7 @@ pub(crate) struct Inner {
     pub(crate) settings: Settings,
     pub(crate) broker: Arc<dyn Broker>,
     pub(crate) store: Option<Arc<dyn MessageStore>>,
-    pub(crate) registry: Arc<LocalRegistry>,
+    pub(crate) registry: Arc<dyn RoomRegistry>,
     pub(crate) answers: Arc<Answers>,
     pub(crate) writers: Vec<Arc<Progress>>,
     pub(crate) show: Show,

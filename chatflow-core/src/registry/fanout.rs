@@ -9,6 +9,7 @@ use tokio::task::JoinHandle;
 
 use super::outlet::Outlet;
 use super::room::Room;
+use crate::stats::Counter;
 
 /// Who has news. Each stands in the queue at most once, so the queue is bounded by rooms and connections.
 pub(super) enum Work {
@@ -23,6 +24,8 @@ pub(super) enum Work {
 pub struct Fanout {
     queue: Mutex<VecDeque<Work>>,
     news: Notify,
+    /// Bytes that were written to all sockets.
+    pub(super) bytes_out: Counter,
 }
 
 /// Ends its workers when dropped.
@@ -35,7 +38,12 @@ const WRITES_PER_TURN: usize = 128;
 
 impl Fanout {
     pub(super) fn new() -> Arc<Self> {
-        Arc::new(Self { queue: Mutex::new(VecDeque::new()), news: Notify::new() })
+        Arc::new(Self { queue: Mutex::default(), news: Notify::new(), bytes_out: Counter::default() })
+    }
+
+    /// Bytes that were written to all sockets so far.
+    pub fn bytes_out(&self) -> u64 {
+        self.bytes_out.get()
     }
 
     pub(super) fn push(&self, work: Work) {

@@ -9,10 +9,10 @@ use parking_lot::Mutex;
 use super::fanout::{Fanout, Workers};
 use super::member::Member;
 use super::room::{Room, Shared, put_event};
-use super::{Encoder, NotThere, RoomRegistry, Start};
+use super::{Encoder, NotThere, RegistryStats, RoomRegistry, Start};
 use crate::broker::Delivered;
 use crate::protocol::{Dialect, Event, MemberInfo, close};
-use crate::stats::Counters;
+use crate::stats::Counter;
 use crate::{LogId, Message, Position, RoomId, Settings};
 
 /// The rooms of one node, in memory, served by tasks of the runtime that it was made in.
@@ -26,6 +26,8 @@ pub struct LocalRegistry {
     presence_members: usize,
     /// Whether rooms without members are kept: without a history, memory is all the past there is.
     keep_empty: bool,
+    members: Counter,
+    broadcasts: Counter,
     _workers: Workers,
 }
 
@@ -43,12 +45,13 @@ impl LocalRegistry {
     ///
     /// # Panics
     /// Outside a tokio runtime.
-    pub(crate) fn new(logs: u16, settings: &Settings, keep_empty: bool, counters: Arc<Counters>) -> Self {
+    pub fn new(logs: u16, settings: &Settings, keep_empty: bool) -> Self {
         let fanout = Fanout::new();
         let workers = fanout.start(tokio::runtime::Handle::current().metrics().num_workers());
         let shared = Shared {
             fanout,
-            counters,
+            deliveries: Counter::default(),
+            slow: Counter::default(),
             presence: settings.presence_members > 0,
             policy: settings.slow_policy,
             slow_bytes: settings.slow_bytes as u64,
@@ -63,13 +66,10 @@ impl LocalRegistry {
             changed: Mutex::default(),
             presence_members: settings.presence_members,
             keep_empty,
+            members: Counter::default(),
+            broadcasts: Counter::default(),
             _workers: workers,
         }
-    }
-
-    /// Where the outlets of this node stand in line.
-    pub(crate) fn fanout(&self) -> &Arc<Fanout> {
-        &self.shared.fanout
     }
 
     fn log(&self, log: LogId) -> &Mutex<LogRooms> {
@@ -171,7 +171,7 @@ impl RoomRegistry for LocalRegistry {
                 rooms.tail.pop_front();
             }
         }
-        self.shared.counters.broadcasts.add(shown);
+        self.broadcasts.add(shown);
         for room in news {
             room.queue();
         }
@@ -201,7 +201,7 @@ impl RoomRegistry for LocalRegistry {
         };
         let result = room.join(member, start, *progress, joined);
         if result.is_ok() {
-            self.shared.counters.members.add(1);
+            self.members.add(1);
             self.note_change(&room);
         }
         result
@@ -217,7 +217,7 @@ impl RoomRegistry for LocalRegistry {
         }
         drop(rooms);
         if was_member {
-            self.shared.counters.members.sub(1);
+            self.members.sub(1);
             self.note_change(&room);
         }
     }
@@ -244,8 +244,19 @@ impl RoomRegistry for LocalRegistry {
         rooms
     }
 
-    fn bytes(&self) -> usize {
-        self.shared.bytes.load(Relaxed)
+    fn stats(&self) -> RegistryStats {
+        RegistryStats {
+            rooms: self.all_rooms().iter().filter(|room| room.len() > 0).count() as u64,
+            members: self.members.get(),
+            recent_bytes: self.shared.bytes.load(Relaxed) as u64,
+            broadcasts: self.broadcasts.get(),
+            deliveries: self.shared.deliveries.get(),
+            slow: self.shared.slow.get(),
+        }
+    }
+
+    fn fanout(&self) -> &Arc<Fanout> {
+        &self.shared.fanout
     }
 
     fn tick(&self) {

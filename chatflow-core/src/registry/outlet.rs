@@ -15,8 +15,7 @@ use tokio::sync::Notify;
 
 use super::fanout::{Fanout, Work};
 use super::member::Member;
-use crate::protocol;
-use crate::stats::Counters;
+use crate::protocol::{self, Dialect};
 
 type Io = Box<dyn AsyncWrite + Send + Unpin>;
 
@@ -47,7 +46,6 @@ pub struct Outlet {
     pinged: AtomicBool,
     closing_since: AtomicU32,
     fanout: Arc<Fanout>,
-    counters: Arc<Counters>,
 }
 
 struct State {
@@ -87,10 +85,11 @@ impl Wake for Writable {
 }
 
 impl Outlet {
-    pub(crate) fn new(session: u64, v1: bool, io: Io, fanout: Arc<Fanout>, counters: Arc<Counters>) -> Arc<Self> {
+    /// The writing side of `session`'s connection, served by `fanout`.
+    pub fn new(session: u64, dialect: Dialect, io: Box<dyn AsyncWrite + Send + Unpin>, fanout: Arc<Fanout>) -> Arc<Self> {
         Arc::new_cyclic(|outlet| Self {
             session,
-            v1,
+            v1: dialect == Dialect::V1,
             state: Mutex::new(State {
                 io: Some(io),
                 waker: Waker::from(Arc::new(Writable(outlet.clone()))),
@@ -109,7 +108,6 @@ impl Outlet {
             pinged: AtomicBool::new(false),
             closing_since: AtomicU32::new(u32::MAX),
             fanout,
-            counters,
         })
     }
 
@@ -319,7 +317,7 @@ impl Outlet {
                 Poll::Pending => break true,
             }
         };
-        self.counters.bytes_out.add(done as u64);
+        self.fanout.bytes_out.add(done as u64);
         if done < first {
             pending.advance(done);
         } else if pending.capacity() > KEPT {

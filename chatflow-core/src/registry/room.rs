@@ -14,13 +14,14 @@ use super::outlet::Written;
 use super::{Encoder, NotThere, Start};
 use crate::broker::Delivered;
 use crate::protocol::{Dialect, Event, close};
-use crate::stats::Counters;
+use crate::stats::Counter;
 use crate::{Position, RoomId, SlowPolicy};
 
 /// What all rooms of a registry share.
 pub(super) struct Shared {
     pub(super) fanout: Arc<Fanout>,
-    pub(super) counters: Arc<Counters>,
+    pub(super) deliveries: Counter,
+    pub(super) slow: Counter,
     pub(super) presence: bool,
     pub(super) policy: SlowPolicy,
     pub(super) slow_bytes: u64,
@@ -323,7 +324,7 @@ impl Room {
         if sweep.members.is_empty() {
             sweep.remaining = 0;
         }
-        self.shared.counters.deliveries.add(served.frames);
+        self.shared.deliveries.add(served.frames);
         let again = sweep.remaining > 0 || !served.hungry.is_empty();
         drop(sweep);
         // Whoever is still behind, because one bite was not all, is late for the next turn.
@@ -438,7 +439,7 @@ impl Room {
         if member.outlet.is_closing() {
             return;
         }
-        self.shared.counters.slow.add(1);
+        self.shared.slow.add(1);
         if self.shared.policy == SlowPolicy::Disconnect || member.dialect == Dialect::Plain {
             tracing::debug!(session = member.session, room = %self.id, "too slow");
             member.outlet.close(close::TOO_SLOW, "too slow: resume from the last position");

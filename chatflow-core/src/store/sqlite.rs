@@ -18,6 +18,7 @@ use parking_lot::RwLock;
 use rusqlite::{Connection, OpenFlags};
 use tokio::sync::{Mutex, mpsc, oneshot};
 
+use self::checkpoint::Turn;
 use self::reader::Job;
 use self::writer::{Health, Reply, Request, Writer};
 use super::exclusive::Exclusive;
@@ -113,8 +114,9 @@ impl SqliteStore {
 
         let thread = |error| Error::new(ErrorKind::Unavailable, ORIGIN, "no thread could be started").with_source(error);
         let health = Arc::new(Health::default());
-        let checkpoints = checkpoint::spawn(checkpointer, woken, lock.clone()).map_err(thread)?;
-        let (write, writer) = Writer::spawn(db, health.clone(), lock.clone()).map_err(thread)?;
+        let turn = Arc::new(Turn::default());
+        let checkpoints = checkpoint::spawn(checkpointer, woken, turn.clone(), lock.clone()).map_err(thread)?;
+        let (write, writer) = Writer::spawn(db, health.clone(), turn, lock.clone()).map_err(thread)?;
         let (read, readers) = reader::spawn(connections, &lock).map_err(thread)?;
         let threads = Threads { readers, writers: vec![writer, checkpoints] };
         let queues = RwLock::new(Some(Queues { write, read }));

@@ -29,8 +29,8 @@ const fn gauge(name: &'static str, help: &'static str, value: fn(&Stats) -> u64)
 const METRICS: &[Metric] = &[
     gauge("connections", "WebSocket connections now.", |s| s.connections),
     counter("connections_opened", "WebSocket connections since the start.", |s| s.connections_total),
-    gauge("members", "Members now, over all rooms.", |s| s.members),
-    gauge("rooms", "Rooms with members now.", |s| s.rooms),
+    gauge("members", "Members now, over all rooms.", |s| s.registry.members),
+    gauge("rooms", "Rooms with members now.", |s| s.registry.rooms),
     counter("messages_accepted", "Messages that the broker took.", |s| s.accepted),
     counter("messages_rejected", "Messages refused for what they are.", |s| s.rejected),
     counter("messages_refused", "Messages refused for the state that the server is in.", |s| s.refused),
@@ -41,13 +41,13 @@ const METRICS: &[Metric] = &[
     counter("store_commits", "Commits to the store.", |s| s.commits),
     counter("store_commit_failures", "Commits that failed and were tried again.", |s| s.commit_failures),
     counter("dead_letters", "Messages that became dead letters.", |s| s.dead_letters),
-    counter("broadcasts", "Messages given to rooms with members.", |s| s.broadcasts),
-    counter("deliveries", "Broadcast frames written to members.", |s| s.deliveries),
+    counter("broadcasts", "Messages given to rooms with members.", |s| s.registry.broadcasts),
+    counter("deliveries", "Broadcast frames written to members.", |s| s.registry.deliveries),
     counter("sent_bytes", "Bytes written to clients.", |s| s.bytes_out),
     counter("received_bytes", "Bytes read from clients.", |s| s.bytes_in),
-    counter("slow_members", "Members that were too slow.", |s| s.slow),
+    counter("slow_members", "Members that were too slow.", |s| s.registry.slow),
     counter("caught_up_messages", "Messages read from the store for members that came back.", |s| s.caught_up),
-    gauge("recent_bytes", "Bytes of recent messages in memory.", |s| s.recent_bytes),
+    gauge("recent_bytes", "Bytes of recent messages in memory.", |s| s.registry.recent_bytes),
 ];
 
 /// Counters and gauges of the engine, and of the process.

@@ -240,3 +240,75 @@ impl DeadLetters for FileDeadLetters {
         self.with(move |shelf| shelf.discard(log, position)).await
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Timestamp;
+
+    fn letter(offset: u128) -> DeadLetter {
+        let (id, at) = (crate::MessageId::nil(), Timestamp(0));
+        DeadLetter { log: LogId(0), position: Position::new(1, offset), id, room: None, at, reason: String::new(), entry: "x".into() }
+    }
+
+    /// A file with letters 1 and 2 that nobody has open.
+    async fn two_letters() -> (tempfile::TempDir, PathBuf) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("letters.jsonl");
+        FileDeadLetters::open(&path).await.unwrap().put(&[letter(1), letter(2)]).await.unwrap();
+        (folder, path)
+    }
+
+    #[tokio::test]
+    async fn a_file_cut_anywhere_keeps_its_whole_lines_and_takes_new_ones() {
+        let (_folder, path) = two_letters().await;
+        let whole = fs::read(&path).unwrap();
+        let first = whole.iter().position(|&byte| byte == b'\n').unwrap() + 1;
+        let near = |cut: usize, place: usize| cut.abs_diff(place) < 3;
+        for cut in (0..=whole.len()).filter(|&cut| cut % 25 == 0 || near(cut, first) || near(cut, whole.len())) {
+            fs::write(&path, &whole[..cut]).unwrap();
+            let letters = FileDeadLetters::open(&path).await.unwrap();
+            let mut expected = vec![letter(1), letter(2)];
+            expected.truncate(usize::from(cut >= first) + usize::from(cut == whole.len()));
+            assert_eq!(letters.list(None, 10).await.unwrap(), expected, "cut at {cut}");
+            letters.put(&[letter(3)]).await.unwrap();
+            drop(letters);
+            expected.push(letter(3));
+            assert_eq!(FileDeadLetters::open(&path).await.unwrap().list(None, 10).await.unwrap(), expected, "cut at {cut}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_damaged_line_among_whole_ones_is_named_and_nothing_is_thrown_away() {
+        let (_folder, path) = two_letters().await;
+        let mut damaged = fs::read(&path).unwrap();
+        damaged[3] = 0;
+        fs::write(&path, &damaged).unwrap();
+        let error = FileDeadLetters::open(&path).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Corrupt);
+        assert!(error.to_string().contains("line 1 of "), "{error}");
+        assert_eq!(fs::read(&path).unwrap(), damaged);
+    }
+
+    #[tokio::test]
+    async fn opening_rewrites_a_file_without_what_was_discarded() {
+        let (_folder, path) = two_letters().await;
+        let letters = FileDeadLetters::open(&path).await.unwrap();
+        assert!(letters.discard(LogId(0), Position::new(1, 1)).await.unwrap());
+        drop(letters);
+        let before = fs::metadata(&path).unwrap().len();
+        let letters = FileDeadLetters::open(&path).await.unwrap();
+        assert!(fs::metadata(&path).unwrap().len() < before / 2);
+        letters.put(&[letter(3)]).await.unwrap();
+        assert_eq!(letters.list(None, 10).await.unwrap(), [letter(2), letter(3)]);
+    }
+
+    #[tokio::test]
+    async fn a_second_owner_is_turned_away() {
+        let (_folder, path) = two_letters().await;
+        let first = FileDeadLetters::open(&path).await.unwrap();
+        assert_eq!(FileDeadLetters::open(&path).await.unwrap_err().kind(), ErrorKind::Config);
+        drop(first);
+        FileDeadLetters::open(&path).await.unwrap();
+    }
+}

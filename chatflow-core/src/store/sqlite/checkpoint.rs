@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::{Builder, JoinHandle};
 
+use parking_lot::Mutex;
 use rusqlite::Connection;
 
 use crate::store::exclusive::Exclusive;
@@ -11,8 +12,13 @@ use crate::store::exclusive::Exclusive;
 /// Bytes of log between two checkpoints.
 const STEP: i64 = 8 << 20;
 
-/// Bytes of log beyond which the writer is held up for the moment that starting the log anew takes.
+/// Bytes of log beyond which the writer is held up until the log could begin anew. It may pass this by what is written
+/// during one checkpoint, and by more only while another process reads without end.
 pub(super) const LARGEST_LOG: i64 = 64 << 20;
+
+/// Held by the writer for a transaction and by the checkpointer to begin the log anew. SQLite's own lock would not do: who
+/// waits for it polls, and never finds it free beside a writer that takes it again at once; this one is fair.
+pub(super) type Turn = Mutex<()>;
 
 /// Wakes the checkpoint thread whenever the log on `writer` has grown enough.
 pub(super) fn watch(writer: &mut Connection) -> rusqlite::Result<Receiver<()>> {
@@ -32,24 +38,25 @@ pub(super) fn watch(writer: &mut Connection) -> rusqlite::Result<Receiver<()>> {
 }
 
 /// A thread that checkpoints on `db` whenever it is woken, until the writer's connection is closed.
-pub(super) fn spawn(db: Connection, woken: Receiver<()>, lock: Arc<Exclusive>) -> std::io::Result<JoinHandle<()>> {
+pub(super) fn spawn(db: Connection, woken: Receiver<()>, turn: Arc<Turn>, lock: Arc<Exclusive>) -> std::io::Result<JoinHandle<()>> {
     Builder::new().name("sqlite-checkpoint".into()).spawn(move || {
         let _lock = lock;
         while woken.recv().is_ok() {
-            if let Err(error) = checkpoint(&db) {
+            if let Err(error) = checkpoint(&db, &turn) {
                 tracing::warn!(%error, "a checkpoint of the history failed; the write-ahead log grows until one succeeds");
             }
         }
     })
 }
 
-fn checkpoint(db: &Connection) -> rusqlite::Result<()> {
+fn checkpoint(db: &Connection, turn: &Turn) -> rusqlite::Result<()> {
     // Nearly all of the work, beside readers and the writer.
     let log = run(db, "PRAGMA wal_checkpoint(PASSIVE)")?;
     // Under a writer that never pauses there is always a new tail, and under readers that overlap always one who needs
     // it, so the log would grow for ever. RESTART holds both up, for the tail and the longest read, or gives up after
     // this connection's busy time-out.
-    if log > LARGEST_LOG / 2 {
+    if log > LARGEST_LOG {
+        let _turn = turn.lock();
         run(db, "PRAGMA wal_checkpoint(RESTART)")?;
     }
     Ok(())

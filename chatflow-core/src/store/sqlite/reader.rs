@@ -66,7 +66,7 @@ pub(super) fn rooms(db: &Connection, after: &str, limit: usize) -> rusqlite::Res
     rows.collect()
 }
 
-/// The statement of a page; it walks the table in its own order and never sorts.
+/// The statement of a page; it walks the index in its own order and never sorts.
 pub(super) fn page_sql(newest: bool) -> &'static str {
     macro_rules! page {
         ($order:literal) => {
@@ -138,4 +138,23 @@ fn stored(row: &Row<'_>, room: &RoomId) -> rusqlite::Result<Stored> {
 
 fn unreadable(column: usize, error: impl std::error::Error + Send + Sync + 'static) -> rusqlite::Error {
     rusqlite::Error::FromSqlConversionFailure(column, rusqlite::types::Type::Null, Box::new(error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_page_walks_the_index_both_ways_within_both_bounds_and_never_sorts() {
+        let folder = tempfile::tempdir().unwrap();
+        let db = super::super::schema::prepare(&folder.path().join("x.db"), std::time::Duration::ZERO).unwrap();
+        for newest in [true, false] {
+            let mut plan = db.prepare(&format!("EXPLAIN QUERY PLAN {}", page_sql(newest))).unwrap();
+            let steps = plan.query_map(rusqlite::params_from_iter([1; 8]), |row| row.get::<_, String>(3)).unwrap();
+            let steps = steps.collect::<Result<Vec<_>, _>>().unwrap();
+            let walk = "SEARCH messages USING INDEX messages_by_place (room=? AND (epoch,offset)>(?,?) AND (epoch,offset)<(?,?))";
+            assert_eq!(steps[0], walk);
+            assert!(!steps.iter().any(|step| step.contains("TEMP B-TREE") || step.contains("SCAN")), "{steps:?}");
+        }
+    }
 }

@@ -8,6 +8,7 @@ use parking_lot::Mutex;
 use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot};
 
+use super::checkpoint::Turn;
 use super::commit::{self, RoomNumbers, Stop};
 use super::failure;
 use crate::store::exclusive::Exclusive;
@@ -57,6 +58,7 @@ pub(super) struct Writer {
     db: Connection,
     numbers: RoomNumbers,
     health: Arc<Health>,
+    turn: Arc<Turn>,
 }
 
 impl Writer {
@@ -64,12 +66,13 @@ impl Writer {
     pub(super) fn spawn(
         db: Connection,
         health: Arc<Health>,
+        turn: Arc<Turn>,
         lock: Arc<Exclusive>,
     ) -> std::io::Result<(mpsc::Sender<Request>, JoinHandle<()>)> {
         let (sender, mut queue) = mpsc::channel(WAITING);
         let thread = Builder::new().name("sqlite-writer".into()).spawn(move || {
             let _lock = lock;
-            let mut writer = Self { db, numbers: RoomNumbers::default(), health };
+            let mut writer = Self { db, numbers: RoomNumbers::default(), health, turn };
             while let Some(first) = queue.blocking_recv() {
                 writer.group(first, &mut queue);
             }
@@ -82,6 +85,8 @@ impl Writer {
 
     fn group(&mut self, first: Request, queue: &mut mpsc::Receiver<Request>) {
         let mut answers = Vec::new();
+        let turn = self.turn.clone();
+        let turn = turn.lock();
         let outcome = self.transaction(first, queue, &mut answers);
         if let Err(error) = &outcome {
             self.numbers.forget();
@@ -96,6 +101,7 @@ impl Writer {
         } else if self.health.lock().take().is_some() {
             tracing::info!("the history can be written again");
         }
+        drop(turn);
         let failed = outcome.err();
         answers.into_iter().for_each(|answer| answer(failed.as_ref()));
     }
@@ -103,7 +109,9 @@ impl Writer {
     fn transaction(&mut self, first: Request, queue: &mut mpsc::Receiver<Request>, answers: &mut Vec<Answer>) -> rusqlite::Result<()> {
         let begun = self.db.execute_batch("BEGIN IMMEDIATE");
         if let Err(error) = begun {
-            first.refuse(failure::error(&error));
+            // Whoever queued up meanwhile is told too: one after the other, each would wait out the lock's time again.
+            let queued = (0..queue.len()).map_while(|_| queue.try_recv().ok()).collect::<Vec<_>>();
+            answers.extend(std::iter::once(first).chain(queued).map(Request::refused));
             return Err(error);
         }
         let mut rows = first.rows();
@@ -178,12 +186,16 @@ impl Request {
         if let Self::Commit { batch, .. } = self { batch.len() } else { 1 }
     }
 
-    fn refuse(self, error: Error) {
-        match self {
-            Self::Commit { reply, .. } => drop(reply.send(Err(error))),
-            Self::Claim { reply, .. } => drop(reply.send(Err(error))),
-            Self::Release { reply, .. } => drop(reply.send(Err(error))),
-            Self::Probe => {}
-        }
+    /// The answer when its group could not even begin.
+    fn refused(self) -> Answer {
+        Box::new(move |group| {
+            let Some(error) = group.map(failure::error) else { return };
+            match self {
+                Self::Commit { reply, .. } => drop(reply.send(Err(error))),
+                Self::Claim { reply, .. } => drop(reply.send(Err(error))),
+                Self::Release { reply, .. } => drop(reply.send(Err(error))),
+                Self::Probe => {}
+            }
+        })
     }
 }

@@ -19,13 +19,13 @@ CREATE TABLE rooms (
     last INTEGER
 ) STRICT;
 
--- Clustered by room and position, the order in which a room is read; `room` is rooms.id. Epoch and offset are an integer up to 2^63 - 1
--- and 16 bytes beyond.
+-- In the order in which they were committed: clustered by room, a busy history of many rooms writes a page for every row
+-- (measured: a fifth of the speed with 10,000 rooms). Epoch and offset are an integer up to 2^63 - 1 and 16 bytes beyond.
 CREATE TABLE messages (
-    room     INTEGER NOT NULL,
+    id       BLOB NOT NULL UNIQUE,
+    room     INTEGER NOT NULL, -- rooms.id
     epoch    ANY NOT NULL,
     "offset" ANY NOT NULL,
-    id       BLOB NOT NULL UNIQUE,
     digest   INTEGER NOT NULL,
     at       INTEGER NOT NULL,
     sender   TEXT NOT NULL,
@@ -33,6 +33,8 @@ CREATE TABLE messages (
     node     TEXT NOT NULL,
     session  INTEGER NOT NULL,
     origin   TEXT NOT NULL,
-    body     BLOB NOT NULL,
-    PRIMARY KEY (room, epoch, "offset")
-) STRICT, WITHOUT ROWID;
+    body     BLOB NOT NULL
+) STRICT;
+
+-- With the time, so that looking for a time does not touch the rows. The writer's cursor sees to it that places are unique.
+CREATE INDEX messages_by_place ON messages (room, epoch, "offset", at);
