@@ -1,7 +1,5 @@
 //! The ChatFlow server: configuration, HTTP, WebSocket upgrade and wiring around `chatflow-core`.
 
-#![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test that can't go on has failed"))]
-
 mod admission;
 mod cli;
 mod config;
