@@ -35,6 +35,10 @@ pub(crate) async fn run(config: Config) -> Result<ExitCode, ConfigError> {
         node = %node, listen = %address, broker = %config.broker.url, store = %config.store.url, durable,
         version = env!("CARGO_PKG_VERSION"), "started"
     );
+    let files = listener::raise_file_limit();
+    if let Some(files) = files.filter(|files| *files < config.limits.connections as u64) {
+        tracing::warn!(files, connections = config.limits.connections, "fewer files may be open than limits.connections allows");
+    }
 
     let config = Arc::new(config);
     let app = App { engine: engine.clone(), config: config.clone(), started: Instant::now(), durable };

@@ -57,6 +57,20 @@ pub(crate) fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     socket.listen(BACKLOG)
 }
 
+/// Lets the process open as many files as the system lets it ask for: every connection is one, and the usual first limit
+/// of 1,024 is for programs that use `select`. Answers the limit; `None` when there is none, or it is not known.
+pub(crate) fn raise_file_limit() -> Option<u64> {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    match setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }) {
+        Ok(()) => maximum,
+        Err(error) => {
+            tracing::warn!(%error, "the limit of open files can't be raised");
+            current
+        }
+    }
+}
+
 /// One listening address, being served.
 #[derive(Debug)]
 pub(crate) struct Listener {

@@ -129,7 +129,7 @@ impl Layers {
             .map_err(|error| ConfigError::line(format!("--config {shown:?}: {error}; it must be a readable TOML file")))?;
         let table: Table = toml::from_str(&text).map_err(|error: toml::de::Error| {
             let at = error.span().map_or(text.len(), |span| span.start);
-            let line = text[..text.floor_char_boundary(at)].matches('\n').count() + 1;
+            let line = text.get(..at).unwrap_or(&text).matches('\n').count() + 1;
             ConfigError::line(format!("--config {shown:?}: line {line}: {}; it must be TOML", error.message()))
         })?;
         for (section, content) in table {

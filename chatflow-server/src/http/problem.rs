@@ -8,9 +8,12 @@ use chatflow_core::protocol::code;
 use chatflow_core::{Error, ErrorKind};
 use serde::Serialize;
 
-/// What went wrong with a request.
+/// What went wrong with a request. Boxed, because it is the rare end of every `Result` here.
 #[derive(Debug)]
-pub(crate) struct Problem {
+pub(crate) struct Problem(Box<Fault>);
+
+#[derive(Debug)]
+struct Fault {
     status: StatusCode,
     code: &'static str,
     detail: String,
@@ -37,7 +40,7 @@ struct Body<'a> {
 impl Problem {
     /// A problem that trying again doesn't solve. `code` is one of the protocol's where one fits.
     pub(crate) fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Self {
-        Self { status, code, detail: detail.into(), errors: Vec::new(), retry_after: None, header: None }
+        Self(Box::new(Fault { status, code, detail: detail.into(), errors: Vec::new(), retry_after: None, header: None }))
     }
 
     /// The request is not well-formed.
@@ -52,12 +55,16 @@ impl Problem {
 
     /// The same with another code.
     pub(crate) fn many(code: &'static str, errors: Vec<String>) -> Self {
-        Self { errors, ..Self::new(StatusCode::BAD_REQUEST, code, "the request breaks rules: see errors") }
+        let mut problem = Self::new(StatusCode::BAD_REQUEST, code, "the request breaks rules: see errors");
+        problem.0.errors = errors;
+        problem
     }
 
     /// Not now; the same again after `wait` may succeed.
     pub(crate) fn unavailable(code: &'static str, detail: impl Into<String>, wait: Duration) -> Self {
-        Self { retry_after: Some(wait), ..Self::new(StatusCode::SERVICE_UNAVAILABLE, code, detail) }
+        let mut problem = Self::new(StatusCode::SERVICE_UNAVAILABLE, code, detail);
+        problem.0.retry_after = Some(wait);
+        problem
     }
 
     /// A fault of the server.
@@ -67,7 +74,7 @@ impl Problem {
 
     /// The same with one more header.
     pub(crate) fn with_header(mut self, name: HeaderName, value: HeaderValue) -> Self {
-        self.header = Some((name, value));
+        self.0.header = Some((name, value));
         self
     }
 }
@@ -83,6 +90,7 @@ impl From<Error> for Problem {
                 tracing::warn!(%error, "a request failed");
                 Self::unavailable(code::UNAVAILABLE, "a part of the server is away", wait)
             }
+            ErrorKind::NotFound => Self::new(StatusCode::NOT_FOUND, "not_found", "this server keeps no such thing"),
             ErrorKind::Forbidden => Self::new(StatusCode::FORBIDDEN, code::FORBIDDEN, "not allowed"),
             ErrorKind::Invalid => Self::new(StatusCode::PAYLOAD_TOO_LARGE, code::TOO_BIG, "larger than the broker takes"),
             _ => {
@@ -95,22 +103,23 @@ impl From<Error> for Problem {
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
+        let Fault { status, code, detail, errors, retry_after, header: extra } = *self.0;
         let body = Body {
             r#type: "about:blank",
-            title: self.status.canonical_reason().unwrap_or_default(),
-            status: self.status.as_u16(),
-            code: self.code,
-            detail: &self.detail,
-            errors: &self.errors,
-            retryable: self.retry_after.is_some(),
-            retry_after_ms: self.retry_after.map(|wait| wait.as_millis() as u64),
+            title: status.canonical_reason().unwrap_or_default(),
+            status: status.as_u16(),
+            code,
+            detail: &detail,
+            errors: &errors,
+            retryable: retry_after.is_some(),
+            retry_after_ms: retry_after.map(|wait| wait.as_millis() as u64),
         };
         let json = serde_json::to_vec(&body).unwrap_or_default();
-        let mut response = (self.status, [(header::CONTENT_TYPE, "application/problem+json")], json).into_response();
-        if let Some(wait) = self.retry_after {
+        let mut response = (status, [(header::CONTENT_TYPE, "application/problem+json")], json).into_response();
+        if let Some(wait) = retry_after {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(wait.as_secs().max(1)));
         }
-        if let Some((name, value)) = self.header {
+        if let Some((name, value)) = extra {
             response.headers_mut().insert(name, value);
         }
         response

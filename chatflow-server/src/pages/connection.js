@@ -6,7 +6,7 @@ const OPENING_MS = 10_000; // from connecting to the welcome
 const ANSWER_MS = 10_000; // from sending to the answer; longer means that the connection is dead
 const STABLE_MS = 5_000; // a connection that lasted so long was a good one
 const FIRST_DELAY_MS = 500;
-const LONGEST_DELAY_MS = 20_000;
+const LONGEST_DELAY_MS = 10_000;
 const COMES_BACK_NOT = [1000, 1002, 1003, 1007, 1008, 1009];
 
 /** Orders two positions, "<epoch>:<offset>"; both are larger than what a Number holds. */

@@ -236,6 +236,8 @@ export class Conversation {
   async #fetch(query) {
     try {
       const response = await fetch(`/api/v1/rooms/${encodeURIComponent(this.#room)}/messages?limit=${PAGE}${query}`);
+      // A server without a history has said all that there is.
+      if (response.status === 404) return { messages: [], previous: null };
       return response.ok ? await response.json() : null;
     } catch {
       return null;

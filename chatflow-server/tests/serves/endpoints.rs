@@ -9,6 +9,7 @@ fn health_says_that_the_process_lives() {
     let server = Server::start(&["--node-id", "n1"]);
     let health = server.get("/health");
     assert_eq!((health.status, health.header("content-type")), (200, "application/json"));
+    assert_eq!(health.header("cache-control"), "no-store");
     let json = health.json();
     assert_eq!((&json["status"], &json["node"], &json["durable"]), (&json!("healthy"), &json!("n1"), &json!(true)));
     assert_eq!(json["version"], env!("CARGO_PKG_VERSION"));
@@ -19,6 +20,7 @@ fn health_says_that_the_process_lives() {
 fn without_a_store_health_says_that_nothing_is_durable() {
     let server = Server::start(&["--store", "none"]);
     assert_eq!(server.get("/health").json()["durable"], false);
+    assert_eq!(server.get("/api/v1/rooms/7/messages").problem(404), "not_found");
 }
 
 #[test]
@@ -183,8 +185,8 @@ fn the_loopback_admin_listener_needs_no_token_and_takes_no_foreign_page() {
     assert_eq!(post(admin, "", &message("x")).status, 200);
     assert_eq!(post(server.address, "", &message("x")).problem(403), "forbidden");
     assert_eq!(post(admin, "Origin: http://evil.example\r\n", &message("x")).problem(403), "forbidden");
-    let rebound = format!("POST /api/v1/rooms/7/messages HTTP/1.1\r\nHost: evil.example\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
-    assert_eq!(request(admin, &rebound).problem(403), "forbidden");
+    let rebound = "POST /api/v1/rooms/7/messages HTTP/1.1\r\nHost: evil.example\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+    assert_eq!(request(admin, rebound).problem(403), "forbidden");
 }
 
 #[test]

@@ -136,6 +136,8 @@ impl Socket {
     pub(crate) fn close_code(&mut self) -> u16 {
         loop {
             if let Message::Close(close) = self.0.read().unwrap() {
+                // Sends the close frame back, which the server waits for.
+                let _ = self.0.flush();
                 return close.unwrap().code.into();
             }
         }
