@@ -1,0 +1,137 @@
+//! Counting and timing, cheap enough to be always on.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use hdrhistogram::Histogram;
+use parking_lot::{Mutex, MutexGuard};
+
+use super::plan::KINDS;
+
+/// The finest time bucket, microseconds.
+pub(super) const TICK_US: u64 = 100_000;
+/// The longest latency that is told apart: ten minutes.
+const LONGEST_US: u64 = 600_000_000;
+const SHARDS: usize = 16;
+
+/// What the whole run counts while it goes on.
+#[derive(Debug)]
+pub(super) struct Stats {
+    pub(super) sent: AtomicU64,
+    pub(super) acknowledged: AtomicU64,
+    pub(super) failed: AtomicU64,
+    pub(super) retries: AtomicU64,
+    pub(super) connections: AtomicU64,
+    pub(super) reconnections: AtomicU64,
+    /// Broadcasts received, all members together.
+    pub(super) delivered: AtomicU64,
+    /// Times that a listener was told of a gap.
+    pub(super) announced_gaps: AtomicU64,
+    /// One for a few connections each, so that they seldom meet.
+    shards: Vec<Mutex<Tally>>,
+}
+
+/// Counts of which each connection keeps its part.
+#[derive(Debug, Clone)]
+pub(super) struct Tally {
+    /// From a message's sending (or due) time to its answer, microseconds.
+    pub(super) answer: Histogram<u64>,
+    /// The same to the moment when the last listener saw it.
+    pub(super) last_member: Histogram<u64>,
+    pub(super) kinds: [u64; KINDS.len()],
+    pub(super) rooms: Vec<u64>,
+    /// Error codes, `timeout` and `lost` included, and how often each was met.
+    pub(super) errors: BTreeMap<String, u64>,
+    /// By tick of the run: answers, broadcasts.
+    pub(super) ticks: Vec<[u64; 2]>,
+}
+
+impl Tally {
+    fn new(rooms: u32) -> Self {
+        let histogram = || Histogram::new_with_bounds(1, LONGEST_US, 3).expect("the bounds are constants that it takes");
+        Self {
+            answer: histogram(),
+            last_member: histogram(),
+            kinds: [0; KINDS.len()],
+            rooms: vec![0; rooms as usize],
+            errors: BTreeMap::new(),
+            ticks: Vec::new(),
+        }
+    }
+
+    /// Counts `answers` and `broadcasts` that came `us` after the beginning.
+    pub(super) fn tick(&mut self, us: u64, answers: u64, broadcasts: u64) {
+        let tick = (us / TICK_US) as usize;
+        if self.ticks.len() <= tick {
+            self.ticks.resize(tick + 1, [0; 2]);
+        }
+        self.ticks[tick][0] += answers;
+        self.ticks[tick][1] += broadcasts;
+    }
+
+    /// Counts one error.
+    pub(super) fn error(&mut self, code: &str) {
+        match self.errors.get_mut(code) {
+            Some(count) => *count += 1,
+            None => drop(self.errors.insert(code.to_owned(), 1)),
+        }
+    }
+
+    fn add(&mut self, other: &Self) {
+        // Alike by construction, so their bounds fit.
+        let _ = self.answer.add(&other.answer);
+        let _ = self.last_member.add(&other.last_member);
+        self.kinds.iter_mut().zip(other.kinds).for_each(|(a, b)| *a += b);
+        self.rooms.iter_mut().zip(&other.rooms).for_each(|(a, b)| *a += b);
+        for (code, count) in &other.errors {
+            *self.errors.entry(code.clone()).or_default() += count;
+        }
+        if self.ticks.len() < other.ticks.len() {
+            self.ticks.resize(other.ticks.len(), [0; 2]);
+        }
+        self.ticks.iter_mut().zip(&other.ticks).for_each(|(a, b)| (a[0], a[1]) = (a[0] + b[0], a[1] + b[1]));
+    }
+}
+
+impl Stats {
+    pub(super) fn new(rooms: u32) -> Self {
+        let zero = AtomicU64::default;
+        Self {
+            sent: zero(),
+            acknowledged: zero(),
+            failed: zero(),
+            retries: zero(),
+            connections: zero(),
+            reconnections: zero(),
+            delivered: zero(),
+            announced_gaps: zero(),
+            shards: (0..SHARDS).map(|_| Mutex::new(Tally::new(rooms))).collect(),
+        }
+    }
+
+    /// The part of the tally that connection `number` writes to.
+    pub(super) fn tally(&self, number: u32) -> MutexGuard<'_, Tally> {
+        self.shards[number as usize % SHARDS].lock()
+    }
+
+    /// All parts together.
+    pub(super) fn total(&self) -> Tally {
+        let mut total = self.shards[0].lock().clone();
+        for shard in &self.shards[1..] {
+            total.add(&shard.lock());
+        }
+        total
+    }
+}
+
+/// Adds to a counter that orders nothing.
+pub(super) fn count(counter: &AtomicU64, n: u64) {
+    if n > 0 {
+        counter.fetch_add(n, Ordering::Relaxed);
+    }
+}
+
+/// Reads a counter.
+pub(super) fn read(counter: &AtomicU64) -> u64 {
+    counter.load(Ordering::Relaxed)
+}

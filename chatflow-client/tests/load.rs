@@ -1,0 +1,169 @@
+//! `chatflow-client load` as an oracle: a right server passes, and each way of being wrong is found and named.
+
+#![allow(clippy::unwrap_used)]
+
+mod support;
+
+use std::process::{Command, Output};
+
+use serde_json::Value;
+use support::reference::{Behaviour, Fault, Reference};
+
+/// What a run of the load came to.
+struct Outcome {
+    code: Option<i32>,
+    out: String,
+    summary: Value,
+    csv: String,
+}
+
+impl Outcome {
+    /// How often a kind of violation was found.
+    fn found(&self, kind: &str) -> u64 {
+        self.summary["violations"]["counts"][kind].as_u64().unwrap_or(0)
+    }
+}
+
+async fn load(server: &Reference, options: &str) -> Outcome {
+    let dir = tempfile::tempdir().unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_chatflow-client"));
+    command.arg("load").arg(server.url()).args(options.split_whitespace()).arg("--out").arg(dir.path());
+    let Output { status, stdout, stderr } = tokio::task::spawn_blocking(move || command.output()).await.unwrap().unwrap();
+    let out = format!("{}{}", String::from_utf8_lossy(&stdout), String::from_utf8_lossy(&stderr));
+    let file = |name: &str| std::fs::read_to_string(dir.path().join(name)).unwrap_or_default();
+    let summary = serde_json::from_str(&file("summary.json")).unwrap_or_default();
+    Outcome { code: status.code(), out, summary, csv: file("messages.csv") }
+}
+
+const SMALL: &str = "--messages 2000 --warmup 4x100 --connections 8 --in-flight 10 --rooms 4 --listeners 3";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_right_server_passes() {
+    let server = Reference::start(Behaviour::default()).await;
+    let run = load(&server, SMALL).await;
+    assert_eq!(run.code, Some(0), "{}", run.out);
+    assert_eq!(run.summary["succeeded"], 2000);
+    assert_eq!(run.summary["warmupMessages"], 400);
+    assert_eq!(run.summary["history"]["compared"], 2000);
+    assert_eq!(run.summary["answerLatencyMs"]["count"], 1600);
+    assert_eq!(run.summary["lastMemberLatencyMs"]["count"], 1600);
+    assert_eq!(run.csv.lines().next(), Some("timestamp,messageType,latency,statusCode,roomId"));
+    assert_eq!(run.csv.lines().count(), 2001);
+    // Every listener saw all of it, and the senders what was said in their own room.
+    assert!(run.summary["deliveries"].as_u64().unwrap() > 3 * 2000);
+}
+
+/// Every way of being wrong, and by which name it has to be found.
+const FAULTS: [(Fault, &str); 16] = [
+    (Fault::Lose, "lost"),
+    (Fault::Drop, "missed"),
+    (Fault::Swap, "out_of_order"),
+    (Fault::Repeat, "repeated"),
+    (Fault::Duplicate, "duplicated"),
+    (Fault::Alter, "altered"),
+    (Fault::AlterForOne, "different"),
+    (Fault::ReusePosition, "position_reused"),
+    (Fault::WrongAnswer, "wrong_position"),
+    (Fault::Invent, "never_sent"),
+    (Fault::SenderOrder, "sender_order"),
+    (Fault::HistorySwap, "history_out_of_order"),
+    (Fault::HistorySwapCommits, "history_different"),
+    (Fault::HistoryRepeat, "history_repeated"),
+    (Fault::HistoryDrop, "history_missing"),
+    (Fault::HistoryAlter, "history_different"),
+];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_way_of_being_wrong_is_found_and_named() {
+    // Side by side: what is missing takes the patience of a run to be sure of.
+    let runs = FAULTS.map(|(fault, name)| {
+        tokio::spawn(async move {
+            let server = Reference::start(Behaviour { fault: Some((fault, 500)), ..Behaviour::default() }).await;
+            let run = load(&server, &format!("{SMALL} --patience 300ms")).await;
+            assert_eq!(run.code, Some(1), "{fault:?}: {}", run.out);
+            assert!(run.found(name) > 0, "{fault:?} is not called {name}: {}", run.out);
+            assert!(run.out.contains(&format!("- {name}: ")), "{fault:?}: no detail of {name}: {}", run.out);
+        })
+    });
+    for run in runs {
+        run.await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn cut_connections_and_refusals_are_no_fault() {
+    let server = Reference::start(Behaviour { cut_every: Some(97), refuse_every: Some(50), ..Behaviour::default() }).await;
+    let run = load(&server, SMALL).await;
+    assert_eq!(run.code, Some(0), "{}", run.out);
+    assert_eq!(run.summary["succeeded"], 2000);
+    assert!(run.summary["reconnections"].as_u64().unwrap() > 10, "{}", run.out);
+    assert!(run.summary["retries"].as_u64().unwrap() > 40, "{}", run.out);
+    assert_eq!(run.summary["history"]["compared"], 2000);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_loss_is_found_even_among_cut_connections() {
+    let behaviour = Behaviour { cut_every: Some(97), fault: Some((Fault::Drop, 501)), ..Behaviour::default() };
+    let server = Reference::start(behaviour).await;
+    let run = load(&server, &format!("{SMALL} --patience 300ms")).await;
+    assert_eq!(run.code, Some(1), "{}", run.out);
+    assert!(run.found("missed") > 0, "{}", run.out);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn members_alone_find_a_loss_without_listeners_or_history() {
+    let options = "--messages 2000 --warmup 0x0 --connections 8 --rooms 4 --no-history --patience 300ms";
+    let right = load(&Reference::start(Behaviour::default()).await, options).await;
+    assert_eq!(right.code, Some(0), "{}", right.out);
+    let wrong = Reference::start(Behaviour { fault: Some((Fault::Lose, 500)), ..Behaviour::default() }).await;
+    let wrong = load(&wrong, options).await;
+    assert_eq!((wrong.code, wrong.found("lost")), (Some(1), 4), "{}", wrong.out);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_history_alone_finds_a_loss_when_nobody_listens() {
+    let options = "--messages 2000 --warmup 0x0 --connections 8 --rooms 4 --senders publish-only --patience 300ms";
+    let right = load(&Reference::start(Behaviour::default()).await, options).await;
+    assert_eq!((right.code, &right.summary["deliveries"]), (Some(0), &Value::from(0)), "{}", right.out);
+    let wrong = Reference::start(Behaviour { fault: Some((Fault::Lose, 500)), ..Behaviour::default() }).await;
+    let wrong = load(&wrong, options).await;
+    assert_eq!((wrong.code, wrong.found("history_missing")), (Some(1), 4), "{}", wrong.out);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_without_history_is_told_of_and_passes() {
+    let server = Reference::start(Behaviour { no_history: true, ..Behaviour::default() }).await;
+    let run = load(&server, SMALL).await;
+    assert_eq!(run.code, Some(0), "{}", run.out);
+    assert!(run.out.contains("history: not kept"), "{}", run.out);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rate_is_kept_and_a_duration_ends_it() {
+    let server = Reference::start(Behaviour::default()).await;
+    let run = load(&server, "--rate 1000/s --duration 1s --warmup 2x10 --connections 4 --rooms 2 --listeners 1 --in-flight 1").await;
+    assert_eq!(run.code, Some(0), "{}", run.out);
+    let sent = run.summary["sent"].as_u64().unwrap();
+    assert!((920..=1030).contains(&sent), "{sent}: {}", run.out);
+    assert_eq!(run.summary["openLoop"], true);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn messages_that_stay_refused_fail() {
+    let server = Reference::start(Behaviour { refuse_every: Some(1), ..Behaviour::default() }).await;
+    let run = load(&server, "--messages 20 --warmup 0x0 --connections 2 --rooms 2 --retries 1").await;
+    assert_eq!(run.code, Some(1), "{}", run.out);
+    assert_eq!(run.summary["failed"], 20, "{}", run.out);
+    assert_eq!(run.csv.lines().filter(|row| row.contains(",overloaded,")).count(), 20);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn wrong_options_and_absent_servers_end_it_at_once() {
+    let server = Reference::start(Behaviour::default()).await;
+    assert_eq!(load(&server, "--mix 1,2").await.code, Some(2));
+    assert_eq!(load(&server, "--senders answers-only --listeners 1").await.code, Some(2));
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let run = load(&Reference { address: free }, "--messages 20").await;
+    assert_eq!(run.code, Some(1));
+    assert!(run.out.contains("refused"), "{}", run.out);
+}
