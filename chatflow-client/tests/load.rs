@@ -102,6 +102,17 @@ async fn cut_connections_and_refusals_are_no_fault() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_lost_position_is_told_of_and_hides_no_more_than_it_has_to() {
+    let behaviour = Behaviour { cut_every: Some(97), forgets: true, ..Behaviour::default() };
+    let server = Reference::start(behaviour).await;
+    let run = load(&server, &format!("{SMALL} --patience 300ms")).await;
+    assert_eq!(run.code, Some(1), "a plain sender has no word for it: {}", run.out);
+    assert!(run.found("position_lost") > 0, "{}", run.out);
+    assert!(run.summary["announcedGaps"].as_u64().unwrap() > 0, "{}", run.out);
+    assert_eq!(run.found("missed") + run.found("lost"), 0, "what a listener is told of is no silent gap: {}", run.out);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_loss_is_found_even_among_cut_connections() {
     let behaviour = Behaviour { cut_every: Some(97), fault: Some((Fault::Drop, 501)), ..Behaviour::default() };
     let server = Reference::start(behaviour).await;
@@ -166,4 +177,15 @@ async fn wrong_options_and_absent_servers_end_it_at_once() {
     let run = load(&Reference { address: free }, "--messages 20").await;
     assert_eq!(run.code, Some(1));
     assert!(run.out.contains("refused"), "{}", run.out);
+}
+
+/// How much the load itself can take, and what each delivery costs it; not a check. Run it with `--profile bench`.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "a measurement"]
+async fn ceiling() {
+    let server = Reference::start(Behaviour::default()).await;
+    let options = std::env::var("LOAD").unwrap_or("--messages 500000 --listeners 20".into());
+    let line = format!("time {} load {} {options}", env!("CARGO_BIN_EXE_chatflow-client"), server.url());
+    let run = tokio::task::spawn_blocking(|| Command::new("bash").arg("-c").arg(line).output()).await.unwrap().unwrap();
+    eprintln!("{}{}", String::from_utf8_lossy(&run.stdout), String::from_utf8_lossy(&run.stderr));
 }

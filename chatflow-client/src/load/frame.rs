@@ -42,8 +42,6 @@ pub(super) struct Frame<'a> {
     pub(super) retryable: bool,
     pub(super) retry_after_ms: Option<u64>,
     pub(super) recovered: Option<bool>,
-    #[serde(borrow)]
-    pub(super) reason: Option<Text<'a>>,
 }
 
 impl<'a> Frame<'a> {

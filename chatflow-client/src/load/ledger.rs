@@ -111,6 +111,11 @@ impl Ledger {
         self.lock(at.room).room.last(at.member)
     }
 
+    /// The newest position that any member of the room has seen.
+    pub(super) fn newest(&self, room: u32) -> Option<Position> {
+        self.lock(room).room.sequence.last().map(|e| e.seen.position)
+    }
+
     /// Messages of one room were answered with success.
     pub(super) fn acknowledge(&self, room: u32, answers: &[Acknowledged], firsts: usize) {
         let mut shard = self.lock(room);

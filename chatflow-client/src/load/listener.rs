@@ -89,7 +89,7 @@ impl Listener {
         if self.welcomed < self.rooms.len() {
             let _ = self.events.send(Event::Unable(format!("{}: {why}", self.name)));
         } else {
-            self.run.violations.add(Kind::ListenerLost, || format!("{}: {why}", self.name));
+            self.run.violations.add(Kind::ConnectionLost, || format!("{}: {why}", self.name));
         }
     }
 
@@ -160,7 +160,7 @@ impl Listener {
         let mut others = 0;
         let other = |frame: &Frame<'_>| {
             others += 1;
-            run.stats.tally(self.number.into()).error(Frame::text(&frame.code));
+            run.stats.tally(self.number.into()).error(Frame::text(&frame.code), || frame.errors.join("; "));
         };
         run.ledger.shown(run.truth(), &mut reader, frames.iter().map(Utf8Bytes::as_str), find, last, other);
         (self.reader, self.latencies, self.rooms) = (reader, latencies, rooms);

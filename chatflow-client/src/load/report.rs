@@ -10,7 +10,7 @@ use super::history;
 use super::picture::Buckets;
 use super::plan::KINDS;
 use super::run::Run;
-use super::stats::{TICK_US, read};
+use super::stats::{Met, TICK_US, read};
 use super::violation::Findings;
 
 /// When what happened, in microseconds of the run.
@@ -97,7 +97,7 @@ pub(super) struct Report {
     message_types: BTreeMap<&'static str, u64>,
     room_messages: BTreeMap<u32, u64>,
     room_messages_per_second: BTreeMap<u32, f64>,
-    errors: BTreeMap<String, u64>,
+    errors: BTreeMap<String, Met>,
     announced_gaps: u64,
     history: history::Verdict,
     violations: Findings,
@@ -108,7 +108,11 @@ impl Report {
     pub(super) fn of(run: &Run, times: Times, history: history::Verdict, interrupted: bool) -> Self {
         let (setup, stats, total) = (&run.setup, &run.stats, run.stats.total());
         let violations = run.violations.findings();
-        let (succeeded, failed) = (read(&stats.acknowledged), read(&stats.failed));
+        let (sent, succeeded) = (read(&stats.sent), read(&stats.acknowledged));
+        // Connections that were given up leave messages behind that were not even tried.
+        let whole_plan = setup.duration.is_none() && !interrupted;
+        let never_sent = if whole_plan { u64::from(setup.messages).saturating_sub(sent) } else { 0 };
+        let failed = read(&stats.failed) + never_sent;
         let wall = (times.end_us.saturating_sub(times.start_us) as f64 / 1e6).max(1e-6);
         let rate = (succeeded - times.warm.min(succeeded)) as f64 / wall;
         let answer = Latency::of(&total.answer);
@@ -125,7 +129,7 @@ impl Report {
         Self {
             passed: failed == 0 && violations.counts.is_empty() && !interrupted,
             interrupted,
-            sent: read(&stats.sent),
+            sent,
             succeeded,
             failed,
             warmup_messages: times.warm,
@@ -193,9 +197,9 @@ impl Display for Report {
         }
         let kinds: Vec<String> = self.message_types.iter().map(|(kind, n)| format!("{kind} {n}")).collect();
         writeln!(f, "types          {}", kinds.join(", "))?;
-        let errors: Vec<String> = self.errors.iter().map(|(code, n)| format!("{code} {n}")).collect();
-        if !errors.is_empty() {
-            writeln!(f, "errors met     {}", errors.join(", "))?;
+        for (code, Met { times, first }) in &self.errors {
+            let said = if first.is_empty() { String::new() } else { format!(", first: {first}") };
+            writeln!(f, "error met      {code}, {times} times{said}")?;
         }
         writeln!(f, "rooms          room: messages, msg/s")?;
         let rooms: Vec<String> =

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use chatflow_core::Position;
 use chatflow_core::protocol::close;
 use tokio::sync::{mpsc, watch};
 use tokio_tungstenite::tungstenite::Utf8Bytes;
@@ -28,6 +29,8 @@ pub(super) struct Sender {
     room_name: String,
     /// `None` if it is no member.
     membership: Option<Membership>,
+    /// Where the room was before it came: if its first connection is cut before it has seen anything, it goes on from here.
+    before: Option<Position>,
     /// It sends at once and leaves when it is done: the warm-up.
     warmup: bool,
     flight: Flight,
@@ -44,6 +47,8 @@ pub(super) struct Sender {
 impl Sender {
     pub(super) fn new(run: Arc<Run>, number: u32, warmup: bool, rows: Rows, events: mpsc::UnboundedSender<Event>) -> Self {
         let room = run.plan.room_of(number);
+        let start = run.baseline.lock()[room as usize];
+        let before = run.ledger.newest(room).or(start);
         let name = || format!("sending connection {number}");
         let membership = (run.setup.senders == Senders::Members).then(|| run.ledger.join(room, name(), false, None));
         Self {
@@ -51,6 +56,7 @@ impl Sender {
             room,
             room_name: (room + 1).to_string(),
             membership,
+            before,
             warmup,
             flight: Flight::new(run.setup.timeout, run.setup.retries),
             reader: Reader::default(),
@@ -69,7 +75,7 @@ impl Sender {
         let mut route = Route::new(self.number as usize);
         let mut ready = false;
         loop {
-            let path = self.path();
+            let path = self.path(ready);
             let run = Arc::clone(&self.run);
             let mut socket = match route.connect(&run, &path, None, &mut self.phase).await {
                 Ok(socket) => socket,
@@ -78,7 +84,10 @@ impl Sender {
                     let _ = self.events.send(Event::Unable(why));
                     break;
                 }
-                Err(NoWay::GivenUp(_)) => break,
+                Err(NoWay::GivenUp(why)) => {
+                    self.gone(&why);
+                    break;
+                }
             };
             if !std::mem::replace(&mut ready, true) {
                 let _ = self.events.send(Event::Ready);
@@ -89,11 +98,12 @@ impl Sender {
             };
             self.flight.lost(Instant::now());
             if !self.comes_back(&ended) {
+                self.gone(&format!("closed with {:?}: {}", ended.code, ended.reason));
                 break;
             }
         }
         for number in self.flight.abandon() {
-            self.fail(number, "lost");
+            self.fail(number, "lost", String::new);
         }
         self.tell_finished();
         if let Some(membership) = self.membership {
@@ -102,8 +112,13 @@ impl Sender {
         self.rows.flush(true).await;
     }
 
-    fn path(&self) -> String {
-        let last = self.membership.and_then(|m| self.run.ledger.last(m));
+    fn gone(&self, why: &str) {
+        let detail = || format!("room {}: sending connection {}: {why}", self.room_name, self.number);
+        self.run.violations.add(Kind::ConnectionLost, detail);
+    }
+
+    fn path(&self, again: bool) -> String {
+        let last = self.membership.and_then(|m| self.run.ledger.last(m).or(self.before.filter(|_| again)));
         match (self.run.setup.senders, last) {
             (Senders::PublishOnly, _) => format!("/chat/{}?deliver=none", self.room_name),
             (_, Some(position)) => format!("/chat/{}?after={position}", self.room_name),
@@ -112,15 +127,14 @@ impl Sender {
     }
 
     fn comes_back(&mut self, ended: &Ended) -> bool {
-        self.run.stats.tally(self.number).error(&match ended.code {
-            Some(code) => format!("close_{code}"),
-            None => "disconnected".into(),
-        });
+        let code = ended.code.map_or_else(|| "disconnected".into(), |code| format!("close_{code}"));
+        self.run.stats.tally(self.number).error(&code, || ended.reason.clone());
         if ended.code == Some(close::POSITION_LOST) {
             let detail = || format!("room {}: sending connection {} could not resume: {}", self.room_name, self.number, ended.reason);
             self.run.violations.add(Kind::PositionLost, detail);
             if let Some(membership) = self.membership {
                 self.run.ledger.restart(membership, None);
+                self.before = None;
             }
         }
         ended.code.is_none_or(|code| code == close::NORMAL || close::comes_back(code))
@@ -136,7 +150,7 @@ impl Sender {
             for due in due.drain(..) {
                 match due {
                     Due::Again(number) => self.write_again(socket, number)?,
-                    Due::GivenUp(number) => self.fail(number, "timeout"),
+                    Due::GivenUp(number) => self.fail(number, "timeout", String::new),
                 }
             }
             let next = self.fill(socket, now)?;
@@ -179,31 +193,28 @@ impl Sender {
         }
         let run = &self.run;
         let now_us = run.clock.us(now);
-        let mut written = 0;
-        let next = loop {
-            let Some(number) = run.plan.number(self.number, self.flight.next()) else { break Next::Never };
+        loop {
+            let Some(number) = run.plan.number(self.number, self.flight.next()) else { return Ok(Next::Never) };
             if self.flight.len() >= run.setup.in_flight {
-                break Next::Answered;
+                return Ok(Next::Answered);
             }
             if let Some(hold) = self.hold {
-                break Next::At(hold);
+                return Ok(Next::At(hold));
             }
             let mut from_us = now_us;
             if let (Some(rate), Some(start_us)) = (run.setup.rate, start_us) {
                 let slot = f64::from(number - run.plan.warmup_messages());
                 from_us = start_us + (slot / rate * 1e6) as u64;
                 if from_us > now_us {
-                    break Next::At(run.clock.instant(from_us));
+                    return Ok(Next::At(run.clock.instant(from_us)));
                 }
             }
             let ms = run.clock.wall_ms(now_us);
             run.sent.first(number, ms, from_us);
             self.flight.wrote(number, now);
-            written += 1;
+            count(&run.stats.sent, 1);
             socket.write(run.plan.frame(number, ms))?;
-        };
-        count(&run.stats.sent, written);
-        Ok(next)
+        }
     }
 
     fn write_again(&mut self, socket: &mut Socket, number: u32) -> Result<(), Ended> {
@@ -255,7 +266,7 @@ impl Sender {
     fn answer(&mut self, frame: &Frame<'_>, now: Instant, settled: &mut u64, firsts: &mut usize) {
         let run = Arc::clone(&self.run);
         let Some(id) = frame.message_id else {
-            return run.stats.tally(self.number).error(Frame::text(&frame.code));
+            return run.stats.tally(self.number).error(Frame::text(&frame.code), || frame.errors.join("; "));
         };
         let found = run.plan.recognise(id).map(|(number, _)| (number, run.plan.sender(number)));
         let Some((number, (_, nth))) = found.filter(|(number, (sender, _))| *sender == self.number && run.sent.since_us(*number).is_some())
@@ -297,15 +308,15 @@ impl Sender {
         let after = frame.retry_after_ms.map(Duration::from_millis);
         if !frame.retryable {
             if self.flight.settle(nth) {
-                self.fail(number, code);
+                self.fail(number, code, || frame.errors.join("; "));
             }
             return;
         }
         // Whoever is asked to wait should not go on with the next message either.
         self.hold = self.hold.max(after.map(|after| now + after));
         match self.flight.refused(nth, after, now, chance()) {
-            Some(true) => self.run.stats.tally(self.number).error(code),
-            Some(false) => self.fail(number, code),
+            Some(true) => self.run.stats.tally(self.number).error(code, || frame.errors.join("; ")),
+            Some(false) => self.fail(number, code, || frame.errors.join("; ")),
             None => {}
         }
     }
@@ -315,9 +326,9 @@ impl Sender {
     }
 
     /// The message failed for good.
-    fn fail(&mut self, number: u32, code: &str) {
+    fn fail(&mut self, number: u32, code: &str, say: impl FnOnce() -> String) {
         count(&self.run.stats.failed, 1);
-        self.run.stats.tally(self.number).error(code);
+        self.run.stats.tally(self.number).error(code, say);
         let latency = self.latency_us(number, Instant::now());
         let kind = KINDS[self.run.plan.content(number).kind];
         self.rows.add(self.run.sent.made_ms(number).unwrap_or_default(), kind, latency, code, self.room);

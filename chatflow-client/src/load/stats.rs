@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use hdrhistogram::Histogram;
 use parking_lot::{Mutex, MutexGuard};
+use serde::Serialize;
 
 use super::plan::KINDS;
 
@@ -31,6 +32,14 @@ pub(super) struct Stats {
     shards: Vec<Mutex<Tally>>,
 }
 
+/// An error that was met.
+#[derive(Debug, Clone, Serialize)]
+pub(super) struct Met {
+    pub(super) times: u64,
+    /// What the first one said.
+    pub(super) first: String,
+}
+
 /// Counts of which each connection keeps its part.
 #[derive(Debug, Clone)]
 pub(super) struct Tally {
@@ -40,8 +49,8 @@ pub(super) struct Tally {
     pub(super) last_member: Histogram<u64>,
     pub(super) kinds: [u64; KINDS.len()],
     pub(super) rooms: Vec<u64>,
-    /// Error codes, `timeout` and `lost` included, and how often each was met.
-    pub(super) errors: BTreeMap<String, u64>,
+    /// By code, `timeout` and `lost` included.
+    pub(super) errors: BTreeMap<String, Met>,
     /// By tick of the run: answers, broadcasts.
     pub(super) ticks: Vec<[u64; 2]>,
 }
@@ -69,11 +78,11 @@ impl Tally {
         self.ticks[tick][1] += broadcasts;
     }
 
-    /// Counts one error.
-    pub(super) fn error(&mut self, code: &str) {
+    /// Counts one error; `say` is only called for the first of its code.
+    pub(super) fn error(&mut self, code: &str, say: impl FnOnce() -> String) {
         match self.errors.get_mut(code) {
-            Some(count) => *count += 1,
-            None => drop(self.errors.insert(code.to_owned(), 1)),
+            Some(met) => met.times += 1,
+            None => drop(self.errors.insert(code.to_owned(), Met { times: 1, first: say() })),
         }
     }
 
@@ -83,8 +92,8 @@ impl Tally {
         let _ = self.last_member.add(&other.last_member);
         self.kinds.iter_mut().zip(other.kinds).for_each(|(a, b)| *a += b);
         self.rooms.iter_mut().zip(&other.rooms).for_each(|(a, b)| *a += b);
-        for (code, count) in &other.errors {
-            *self.errors.entry(code.clone()).or_default() += count;
+        for (code, met) in &other.errors {
+            self.errors.entry(code.clone()).or_insert_with(|| Met { times: 0, first: met.first.clone() }).times += met.times;
         }
         if self.ticks.len() < other.ticks.len() {
             self.ticks.resize(other.ticks.len(), [0; 2]);

@@ -42,8 +42,8 @@ pub(super) enum Kind {
     PositionLost,
     /// A frame that can't be read.
     BadFrame,
-    /// A listener could not connect again.
-    ListenerLost,
+    /// A connection that stood before was given up.
+    ConnectionLost,
     /// Acknowledged or shown, and not in the history.
     HistoryMissing,
     /// In the history, and members were not shown it.

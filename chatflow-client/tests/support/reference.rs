@@ -11,6 +11,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio_tungstenite::tungstenite::handshake::server::{Request, Response};
 use tokio_tungstenite::tungstenite::http::HeaderValue;
+use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::{Message as Frame, Utf8Bytes};
 
 /// How the server is wrong.
@@ -59,6 +60,8 @@ pub(crate) struct Behaviour {
     pub(crate) cut_every: Option<u64>,
     /// Refuses every so many-th message once, retryably.
     pub(crate) refuse_every: Option<u64>,
+    /// Can't go on after a position: says so, as the dialect has it.
+    pub(crate) forgets: bool,
     /// Keeps no history.
     pub(crate) no_history: bool,
 }
@@ -66,6 +69,7 @@ pub(crate) struct Behaviour {
 enum Out {
     Frame(Utf8Bytes),
     Cut,
+    PositionLost,
 }
 
 struct Member {
@@ -154,7 +158,10 @@ async fn chat(stream: TcpStream, state: Arc<Mutex<State>>, behaviour: Behaviour)
             && !query.contains("deliver=none")
         {
             let after = query.split('&').find_map(|q| q.strip_prefix("after=")).map(offset);
-            state.join(connection, room, false, after, &out);
+            match after {
+                Some(_) if behaviour.forgets => drop(out.send(Out::PositionLost)),
+                _ => state.join(connection, room, None, after, &out),
+            }
         }
         connection
     };
@@ -177,6 +184,11 @@ async fn chat(stream: TcpStream, state: Arc<Mutex<State>>, behaviour: Behaviour)
                 while let Some(Out::Frame(text)) = &next {
                     if sink.feed(Frame::Text(text.clone())).await.is_err() { break }
                     next = queue.try_recv().ok();
+                }
+                if matches!(next, Some(Out::PositionLost)) {
+                    let lost = CloseFrame { code: 3010.into(), reason: "position lost".into() };
+                    let _ = sink.send(Frame::Close(Some(lost))).await;
+                    break;
                 }
                 if matches!(next, Some(Out::Cut)) || sink.flush().await.is_err() { break }
             }
@@ -201,14 +213,14 @@ fn offset(position: &str) -> u64 {
 }
 
 impl State {
-    fn join(&mut self, connection: u64, room: &str, listener: bool, after: Option<u64>, out: &mpsc::UnboundedSender<Out>) {
+    fn join(&mut self, connection: u64, room: &str, recovered: Option<bool>, after: Option<u64>, out: &mpsc::UnboundedSender<Out>) {
         let head = self.offset;
         let room_log = self.rooms.entry(room.to_owned()).or_default();
-        if listener {
+        if let Some(recovered) = recovered {
             let position = format!("1:{}", after.unwrap_or(head));
             // The key that tells an event comes first, as in the real server.
             let text = format!(
-                r#"{{"event":"welcome","session":"s","roomId":"{room}","position":"{position}","recovered":true,"durable":false}}"#
+                r#"{{"event":"welcome","session":"s","roomId":"{room}","position":"{position}","recovered":{recovered},"durable":false}}"#
             );
             let _ = out.send(Out::Frame(text.into()));
         }
@@ -218,7 +230,7 @@ impl State {
                 let _ = out.send(Out::Frame(text.clone()));
             }
         }
-        room_log.members.push(Member { connection, listener, out: out.clone(), held: None });
+        room_log.members.push(Member { connection, listener: recovered.is_some(), out: out.clone(), held: None });
     }
 
     fn take(
@@ -231,8 +243,9 @@ impl State {
     ) -> Result<Option<Value>, Cut> {
         let message: Value = serde_json::from_str(text).unwrap();
         if message["op"] == "join" {
-            let after = message["after"].as_str().map(offset);
-            self.join(connection, message["roomId"].as_str().unwrap(), true, after, out);
+            let after = message["after"].as_str().map(offset).filter(|_| !behaviour.forgets);
+            let recovered = after.is_some() == message["after"].is_string();
+            self.join(connection, message["roomId"].as_str().unwrap(), Some(recovered), after, out);
             return Ok(None);
         }
         let room = own_room.unwrap();

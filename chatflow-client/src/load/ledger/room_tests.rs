@@ -88,7 +88,10 @@ proptest! {
             if room.same_as_next(member, seen.frame).is_some() {
                 continue;
             }
+            let behind = room.last(member) >= Some(seen.position);
             match room.observe(member, *seen) {
+                // A repeat of what others saw differently.
+                Outcome::OtherMessage(_) if behind => found.late_or_repeated = true,
                 Outcome::First(_) | Outcome::Agrees(_) => {}
                 Outcome::Differs(_) | Outcome::OtherMessage(_) => found.disagree = true,
                 Outcome::Repeat(_) | Outcome::Late(_) | Outcome::LateFirst(_) => found.late_or_repeated = true,
