@@ -28,8 +28,8 @@ fn view(count: u64, faults: &BTreeMap<u64, Fault>) -> Vec<Seen> {
             None | Some(Fault::SwapWithNext) => view.push(seen),
             Some(Fault::Drop) => {}
             Some(Fault::Repeat) => view.extend([seen, seen]),
-            Some(Fault::Other) => view.push(Seen { id: Uuid::from_u128(1_000), frame: 1_000, content: 1_000, ..seen }),
-            Some(Fault::Reword) => view.push(Seen { frame: 2_000, content: 2_000, ..seen }),
+            Some(Fault::Other) => view.push(Seen { position: seen.position, ..message(1_000 + offset) }),
+            Some(Fault::Reword) => view.push(Seen { id: seen.id, position: seen.position, ..message(2_000 + offset) }),
         }
     }
     for at in 1..view.len() {
