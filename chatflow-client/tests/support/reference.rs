@@ -62,6 +62,8 @@ pub(crate) struct Behaviour {
     pub(crate) refuse_every: Option<u64>,
     /// Can't go on after a position: says so, as the dialect has it.
     pub(crate) forgets: bool,
+    /// Answers, and shows nobody anything.
+    pub(crate) answers_only: bool,
     /// Keeps no history.
     pub(crate) no_history: bool,
 }
@@ -101,6 +103,7 @@ struct State {
 /// A running reference server; it ends with the test's runtime.
 pub(crate) struct Reference {
     pub(crate) address: SocketAddr,
+    state: Arc<Mutex<State>>,
 }
 
 impl Reference {
@@ -108,12 +111,18 @@ impl Reference {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let state = Arc::new(Mutex::new(State::default()));
+        let shared = Arc::clone(&state);
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                tokio::spawn(serve(stream, Arc::clone(&state), behaviour));
+                tokio::spawn(serve(stream, Arc::clone(&shared), behaviour));
             }
         });
-        Self { address }
+        Self { address, state }
+    }
+
+    /// How many messages have come so far.
+    pub(crate) fn messages(&self) -> u64 {
+        self.state.lock().unwrap().messages
     }
 
     pub(crate) fn url(&self) -> String {
@@ -299,6 +308,9 @@ impl State {
             }
             Some(Fault::WrongAnswer) => wrong_answer += 1_000_000,
             _ => {}
+        }
+        if behaviour.answers_only {
+            return Ok(Some(answer(offset)));
         }
         log.publish(room, &message, offset, fault);
         if fault == Some(Fault::Duplicate) {
