@@ -157,10 +157,12 @@ async fn a_server_without_history_is_told_of_and_passes() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rate_is_kept_and_a_duration_ends_it() {
     let server = Reference::start(Behaviour::default()).await;
-    let run = load(&server, "--rate 1000/s --duration 1s --warmup 2x10 --connections 4 --rooms 2 --listeners 1 --in-flight 1").await;
+    let run = load(&server, "--rate 400/s --duration 1s --warmup 2x10 --connections 4 --rooms 2 --listeners 1").await;
     assert_eq!(run.code, Some(0), "{}", run.out);
-    let sent = run.summary["sent"].as_u64().unwrap();
-    assert!((700..=1030).contains(&sent), "{sent}: {}", run.out);
+    let (sent, seconds) = (run.summary["sent"].as_f64().unwrap() - 20.0, run.summary["wallSeconds"].as_f64().unwrap());
+    assert!(sent <= 400.0 * seconds + 1.0, "{sent}: {}", run.out);
+    // However slow the machine, what was due is sent once there is time for it.
+    assert!(sent > 200.0 && (1.0..10.0).contains(&seconds), "{sent}: {}", run.out);
     assert_eq!(run.summary["openLoop"], true);
 }
 

@@ -88,6 +88,8 @@ pub(super) struct Report {
     answer_latency_ms: Option<Latency>,
     /// The same to when the last listener saw it.
     last_member_latency_ms: Option<Latency>,
+    /// How late messages were written, at a fixed rate.
+    schedule_lag_ms: Option<Latency>,
     /// Whether latency counts from when a message was due.
     open_loop: bool,
     /// Messages in flight at most, divided by the mean latency.
@@ -146,6 +148,7 @@ impl Report {
             mean_in_flight: answer.as_ref().map(|l| rate * l.mean / 1e3),
             answer_latency_ms: answer,
             last_member_latency_ms: Latency::of(&total.last_member),
+            schedule_lag_ms: Latency::of(&total.lag),
             open_loop: setup.rate.is_some(),
             message_types: KINDS.into_iter().zip(total.kinds).collect(),
             room_messages: rooms().collect(),
@@ -183,6 +186,9 @@ impl Display for Report {
         }
         if let Some(latency) = &self.last_member_latency_ms {
             writeln!(f, "last member    {latency} (to when the last listener saw it)")?;
+        }
+        if let Some(latency) = &self.schedule_lag_ms {
+            writeln!(f, "schedule       {latency} (from when it was due to the write: included above)")?;
         }
         match (self.littles_law_prediction, self.mean_in_flight) {
             (Some(law), _) if !self.open_loop => {

@@ -208,6 +208,7 @@ impl Sender {
                 if from_us > now_us {
                     return Ok(Next::At(run.clock.instant(from_us)));
                 }
+                run.stats.tally(self.number).lag.saturating_record((now_us - from_us).max(1));
             }
             let ms = run.clock.wall_ms(now_us);
             run.sent.first(number, ms, from_us);

@@ -47,6 +47,8 @@ pub(super) struct Tally {
     pub(super) answer: Histogram<u64>,
     /// The same to the moment when the last listener saw it.
     pub(super) last_member: Histogram<u64>,
+    /// How long after it was due a message was first written, at a fixed rate: the load's own share of its latency.
+    pub(super) lag: Histogram<u64>,
     pub(super) kinds: [u64; KINDS.len()],
     pub(super) rooms: Vec<u64>,
     /// By code, `timeout` and `lost` included.
@@ -61,6 +63,7 @@ impl Tally {
         Self {
             answer: histogram(),
             last_member: histogram(),
+            lag: histogram(),
             kinds: [0; KINDS.len()],
             rooms: vec![0; rooms as usize],
             errors: BTreeMap::new(),
@@ -90,6 +93,7 @@ impl Tally {
         // Alike by construction, so their bounds fit.
         let _ = self.answer.add(&other.answer);
         let _ = self.last_member.add(&other.last_member);
+        let _ = self.lag.add(&other.lag);
         self.kinds.iter_mut().zip(other.kinds).for_each(|(a, b)| *a += b);
         self.rooms.iter_mut().zip(&other.rooms).for_each(|(a, b)| *a += b);
         for (code, met) in &other.errors {
