@@ -137,8 +137,11 @@ impl Listener {
         }
         let stats = &self.run.stats;
         count(&stats.delivered, broadcasts);
+        stats.tick(self.number.into(), now_us, 0, broadcasts);
+        if self.latencies.is_empty() {
+            return;
+        }
         let mut tally = stats.tally(self.number.into());
-        tally.tick(now_us, 0, broadcasts);
         for latency in self.latencies.drain(..) {
             tally.last_member.saturating_record(latency.max(1));
         }

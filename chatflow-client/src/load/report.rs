@@ -10,7 +10,7 @@ use super::history;
 use super::picture::Buckets;
 use super::plan::KINDS;
 use super::run::Run;
-use super::stats::{Met, TICK_US, read};
+use super::stats::{Met, read};
 use super::violation::Findings;
 
 /// When what happened, in microseconds of the run.
@@ -119,11 +119,8 @@ impl Report {
         let rate = (succeeded - times.warm.min(succeeded)) as f64 / wall;
         let answer = Latency::of(&total.answer);
         let in_flight = (setup.in_flight * setup.connections as usize) as f64;
-        let first_tick = ((times.start_us / TICK_US) as usize).min(total.ticks.len());
-        let ticks = &total.ticks[first_tick..];
-        let measured = ticks.len().min((times.end_us.saturating_sub(times.start_us) / TICK_US + 1) as usize);
         // What is delivered while the members catch up was delivered in that time too.
-        let main_deliveries: u64 = ticks.iter().map(|t| t[1]).sum();
+        let main_deliveries: u64 = total.ticks.iter().map(|t| t[1]).sum();
         let to_the_last_delivery = wall + times.drain_us as f64 / 1e6;
         let rooms = || (1..).zip(total.rooms.iter().copied());
         // Messages of the warm-up are in the counts for each room, so the whole time is what they are divided by.
@@ -157,7 +154,7 @@ impl Report {
             announced_gaps: read(&stats.announced_gaps),
             history,
             violations,
-            throughput: Buckets::of(&ticks[..measured]),
+            throughput: Buckets::of(&total.ticks, wall),
         }
     }
 

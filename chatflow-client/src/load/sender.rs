@@ -261,7 +261,7 @@ impl Sender {
             self.answers.clear();
         }
         count(&run.stats.delivered, broadcasts);
-        run.stats.tally(self.number).tick(run.clock.us(now), settled, broadcasts);
+        run.stats.tick(self.number, run.clock.us(now), settled, broadcasts);
     }
 
     fn answer(&mut self, frame: &Frame<'_>, now: Instant, settled: &mut u64, firsts: &mut usize) {

@@ -57,6 +57,7 @@ pub(super) async fn perform(run: &Arc<Run>, csv: Option<&CsvFile>) -> Result<Tim
     }
     wait(&mut events, |e| matches!(e, Event::Ready), setup.connections).await?;
     times.start_us = run.clock.us(Instant::now());
+    run.stats.begin(times.start_us);
     run.phase.send_if_modified(|phase| {
         let begin = *phase == Phase::Prepare;
         if begin {

@@ -28,6 +28,8 @@ pub(super) struct Stats {
     pub(super) delivered: AtomicU64,
     /// Times that a listener was told of a gap.
     pub(super) announced_gaps: AtomicU64,
+    /// From when time buckets count, microseconds of the run: when the measured part began.
+    origin_us: AtomicU64,
     /// One for a few connections each, so that they seldom meet.
     shards: Vec<Mutex<Tally>>,
 }
@@ -53,7 +55,7 @@ pub(super) struct Tally {
     pub(super) rooms: Vec<u64>,
     /// By code, `timeout` and `lost` included.
     pub(super) errors: BTreeMap<String, Met>,
-    /// By tick of the run: answers, broadcasts.
+    /// By tick of the measured part: answers, broadcasts.
     pub(super) ticks: Vec<[u64; 2]>,
 }
 
@@ -71,8 +73,7 @@ impl Tally {
         }
     }
 
-    /// Counts `answers` and `broadcasts` that came `us` after the beginning.
-    pub(super) fn tick(&mut self, us: u64, answers: u64, broadcasts: u64) {
+    fn tick(&mut self, us: u64, answers: u64, broadcasts: u64) {
         let tick = (us / TICK_US) as usize;
         if self.ticks.len() <= tick {
             self.ticks.resize(tick + 1, [0; 2]);
@@ -118,6 +119,7 @@ impl Stats {
             reconnections: zero(),
             delivered: zero(),
             announced_gaps: zero(),
+            origin_us: AtomicU64::new(u64::MAX),
             shards: (0..SHARDS).map(|_| Mutex::new(Tally::new(rooms))).collect(),
         }
     }
@@ -125,6 +127,18 @@ impl Stats {
     /// The part of the tally that connection `number` writes to.
     pub(super) fn tally(&self, number: u32) -> MutexGuard<'_, Tally> {
         self.shards[number as usize % SHARDS].lock()
+    }
+
+    /// The measured part begins at `us` of the run.
+    pub(super) fn begin(&self, us: u64) {
+        self.origin_us.store(us, Ordering::Relaxed);
+    }
+
+    /// Connection `number` got so many answers and broadcasts at `us` of the run.
+    pub(super) fn tick(&self, number: u32, us: u64, answers: u64, broadcasts: u64) {
+        if let Some(us) = us.checked_sub(self.origin_us.load(Ordering::Relaxed)) {
+            self.tally(number).tick(us, answers, broadcasts);
+        }
     }
 
     /// All parts together.
