@@ -213,6 +213,16 @@ async fn an_interrupted_run_still_reports() {
     assert!(out.starts_with("interrupted") && out.contains("failed 0\n") && out.contains("nothing lost"), "{out}");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn two_loads_share_rooms_only_if_told_so() {
+    let server = Reference::start(Behaviour::default()).await;
+    let shared = format!("{SMALL} --shared");
+    let (a, b) = tokio::join!(load(&server, &shared), load(&server, &shared));
+    assert_eq!((a.code, b.code), (Some(0), Some(0)), "{}{}", a.out, b.out);
+    let (a, b) = tokio::join!(load(&server, SMALL), load(&server, SMALL));
+    assert!(a.found("never_sent") + b.found("never_sent") > 0, "{}{}", a.out, b.out);
+}
+
 /// How much the load itself can take, and what each delivery costs it; not a check. Run it with `--profile bench`.
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "a measurement"]

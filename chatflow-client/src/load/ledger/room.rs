@@ -202,11 +202,12 @@ impl Room {
     }
 
     /// What a member who is still there has not been shown although others were: at the end, these are violations.
-    pub(in super::super) fn missing(&self, member: usize) -> (Vec<Position>, u64) {
+    /// `counts` says which entries after the last that it saw it should have seen too.
+    pub(in super::super) fn missing(&self, member: usize, counts: impl Fn(&Entry) -> bool) -> (Vec<Position>, u64) {
         let member = &self.members[member];
         let mut missing = member.missed.clone();
         if !member.left && member.last.is_some() {
-            missing.extend(self.sequence[member.next..].iter().map(|e| e.seen.position));
+            missing.extend(self.sequence[member.next..].iter().filter(|e| counts(e)).map(|e| e.seen.position));
         }
         missing.sort_unstable();
         (missing, member.missed_more)

@@ -12,7 +12,7 @@ impl Ledger {
         for (room, shard) in self.shards.iter().enumerate() {
             let shard = shard.lock();
             let room = format!("room {}", room + 1);
-            missed(&shard, truth, &room);
+            missed(&shard, truth, &room, self.shared);
             let places = places(&shard, truth, &room);
             acknowledged(&shard, truth, &room, &places, observed);
             sender_order(&shard, truth, &room);
@@ -20,9 +20,10 @@ impl Ledger {
     }
 }
 
-fn missed(shard: &Shard, truth: Truth<'_>, room: &str) {
+fn missed(shard: &Shard, truth: Truth<'_>, room: &str, shared: bool) {
+    // What others say in a shared room goes on while the members of this run leave one by one.
     for (at, member) in shard.room.members.iter().enumerate() {
-        let (missing, more) = shard.room.missing(at);
+        let (missing, more) = shard.room.missing(at, |entry| !shared || entry.number != FOREIGN);
         let more = std::iter::repeat_n(None, more as usize);
         for position in missing.into_iter().map(Some).chain(more) {
             let detail = || {
