@@ -3,7 +3,7 @@
 //! It shares no code with the client library's reconnecting, resuming and deduplication: it is there to find their
 //! faults and the server's. Everything that is sent follows from a seed ([`plan`]), so the [`ledger`] knows what every
 //! broadcast has to say; every member's view of a room is held against every other's, against the answers, and at the
-//! end against the [`history`]. It needs about 150 bytes of memory for each message.
+//! end against the [`history`]. It needs about 200 bytes of memory for each message.
 
 mod args;
 mod clock;

@@ -164,8 +164,8 @@ impl Walk {
             return violations.add(Kind::HistoryUnreadable, || format!("room {}: a message without messageId or position", room + 1));
         };
         let place = || format!("room {}: the history has {id} at {position}", room + 1);
-        let (content, number) = match run.ledger.check_history(run.truth(), reader, room, message) {
-            Ok((seen, number)) => (Some(seen.content), number),
+        let (content, number) = match run.ledger.check_history(run.truth(), reader, room, message, id) {
+            Ok((content, number)) => (Some(content), number),
             Err((kind, number, why)) => {
                 let kind = if kind == Kind::Altered { Kind::HistoryDifferent } else { kind };
                 violations.add(kind, || format!("{}: {why}", place()));

@@ -289,25 +289,24 @@ impl Ledger {
         }
     }
 
-    /// The sequence of a room, and who the oracle's members are, once nothing more comes.
+    /// Gives `use_it` the sequence of a room and what was acknowledged in it.
     pub(super) fn with_sequence<T>(&self, room: u32, use_it: impl FnOnce(&[Entry], &[Acknowledged]) -> T) -> T {
         let shard = self.lock(room);
         use_it(&shard.room.sequence, &shard.acknowledged)
     }
 
-    /// Checks a message of the history as a broadcast is checked; its position, id, number and content.
+    /// Checks a message of the history as a broadcast is checked; a hash of what it says, and its number if it is one of
+    /// this run.
     pub(super) fn check_history(
         &self,
         truth: Truth<'_>,
         reader: &mut Reader,
         room: u32,
         frame: &Frame<'_>,
-    ) -> Result<(Seen, Option<u32>), Wrong> {
-        let (Some(id), Some(position)) = (frame.message_id, frame.position) else {
-            return Err((Kind::HistoryUnreadable, None, "a message without messageId or position".into()));
-        };
+        id: Uuid,
+    ) -> Result<(u128, Option<u32>), Wrong> {
         let number = self.check(truth, reader, room, frame, id)?;
-        Ok((Seen { position, id, frame: 0, content: frame.content_hash(&mut reader.scratch) }, number))
+        Ok((frame.content_hash(&mut reader.scratch), number))
     }
 }
 
