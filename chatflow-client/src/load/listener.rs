@@ -76,10 +76,10 @@ impl Listener {
                 Ok(()) => self.listen(&mut socket, deadline).await,
                 Err(ended) => Err(ended),
             };
-            match ended {
-                Ok(()) => return socket.close().await,
-                Err(ended) if ended.code.is_none_or(|code| code == close::NORMAL || close::comes_back(code)) => {}
-                Err(ended) => return self.gone(&format!("closed with {:?}: {}", ended.code, ended.reason)),
+            let Err(ended) = ended else { return socket.close().await };
+            run.stats.tally(self.number.into()).error(&format!("listener_{}", ended.name()), || ended.reason.clone());
+            if !ended.code.is_none_or(|code| code == close::NORMAL || close::comes_back(code)) {
+                return self.gone(&format!("{}: {}", ended.name(), ended.reason));
             }
         }
     }

@@ -127,8 +127,7 @@ impl Sender {
     }
 
     fn comes_back(&mut self, ended: &Ended) -> bool {
-        let code = ended.code.map_or_else(|| "disconnected".into(), |code| format!("close_{code}"));
-        self.run.stats.tally(self.number).error(&code, || ended.reason.clone());
+        self.run.stats.tally(self.number).error(&ended.name(), || ended.reason.clone());
         if ended.code == Some(close::POSITION_LOST) {
             let detail = || format!("room {}: sending connection {} could not resume: {}", self.room_name, self.number, ended.reason);
             self.run.violations.add(Kind::PositionLost, detail);

@@ -86,6 +86,13 @@ pub(super) struct Ended {
     pub(super) reason: String,
 }
 
+impl Ended {
+    /// A short name of what happened: `close_3008`, or `disconnected` without a code.
+    pub(super) fn name(&self) -> String {
+        self.code.map_or_else(|| "disconnected".into(), |code| format!("close_{code}"))
+    }
+}
+
 /// A WebSocket connection.
 #[derive(Debug)]
 pub(super) struct Socket {
