@@ -48,6 +48,7 @@ pub(crate) async fn catch_up(
             position
         }
         Past::Newest(n) => {
+            let Some(_place) = member.outlet.place_for_a_page(WAITING).await else { return };
             let Some((page, seen)) = pages.read(&member, |seen| PageQuery { before: Some(seen), ..PageQuery::latest(n) }).await else {
                 return;
             };
@@ -62,13 +63,11 @@ pub(crate) async fn catch_up(
             Ok(()) | Err(NotThere::Ahead { .. }) => return,
             Err(NotThere::Behind { .. }) => {}
         }
-        member.outlet.room_below(WAITING).await;
-        if member.outlet.is_over() {
-            return;
-        }
+        let Some(place) = member.outlet.place_for_a_page(WAITING).await else { return };
         let query = |seen| PageQuery { before: Some(seen), ..PageQuery::after(last, PAGE) };
         let Some((page, seen)) = pages.read(&member, query).await else { return };
         engine.show_page(&member, &page);
+        drop(place);
         let read = page.messages.last().map_or(last, |stored| stored.position);
         let next = if page.more { read } else { read.max(seen.min(page.through)) };
         if next == last {

@@ -28,6 +28,11 @@ pub(crate) fn metric(server: &Server, name: &str) -> u64 {
     value.unwrap_or_else(|| panic!("{name} in {text}")).parse().unwrap()
 }
 
+/// Resident memory of the server, in bytes.
+pub(crate) fn resident(server: &Server) -> u64 {
+    metric(server, "process_resident_memory_bytes")
+}
+
 /// Waits until the server holds exactly so many WebSocket connections.
 #[track_caller]
 pub(crate) fn until_connections(server: &Server, count: u64) {
