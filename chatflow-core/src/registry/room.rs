@@ -1,13 +1,18 @@
 //! A room on this node: a log of ready-made frames, and its members' cursors into it.
 
+mod block;
+mod state;
+
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst};
 use std::{fmt, slice};
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use parking_lot::Mutex;
 
+use self::block::{Block, Helping, Mark, Place};
+use self::state::State;
 use super::fanout::{Fanout, Work};
 use super::member::Member;
 use super::outlet::Written;
@@ -64,63 +69,6 @@ const AGAIN: u8 = 3;
 const TURN: usize = 256;
 /// Bytes that one member is written at most in a turn.
 const BITE: u64 = 512 << 10;
-
-/// A place between two frames, counted since the room began.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-struct Place {
-    offset: u64,
-    index: u64,
-}
-
-/// Where a frame ends, which position it has, and which session of this node sent it (0: none).
-#[derive(Debug, Clone, Copy)]
-struct Mark {
-    end: u64,
-    position: Position,
-    session: u64,
-}
-
-/// Frames that were sealed together: one contiguous slice.
-struct Block {
-    from: Place,
-    bytes: Bytes,
-    marks: Vec<Mark>,
-}
-
-impl Block {
-    fn end(&self) -> Place {
-        Place { offset: self.from.offset + self.bytes.len() as u64, index: self.from.index + self.marks.len() as u64 }
-    }
-
-    fn slice(&self, from: u64, until: u64) -> Bytes {
-        self.bytes.slice((from - self.from.offset) as usize..(until - self.from.offset) as usize)
-    }
-
-    /// The end of the frame that holds the byte before `offset`.
-    fn boundary(&self, offset: u64) -> Place {
-        let i = self.marks.partition_point(|mark| mark.end < offset);
-        Place { offset: self.marks[i].end, index: self.from.index + i as u64 + 1 }
-    }
-}
-
-struct State {
-    /// Everything after this position is in `blocks` and `tail`.
-    start: Position,
-    blocks: VecDeque<Arc<Block>>,
-    tail: BytesMut,
-    marks: Vec<Mark>,
-    end: Place,
-    /// Up to here the history has the log; what is past it is not let go.
-    watermark: Position,
-    roster: HashMap<u64, Arc<Member>, foldhash::fast::RandomState>,
-    arrivals: Vec<Arc<Member>>,
-    late: Vec<Arc<Member>>,
-    gone: usize,
-    /// Members that read the past before they can be joined.
-    parked: usize,
-    joined: Vec<u64>,
-    left: Vec<String>,
-}
 
 struct Sweep {
     members: Vec<Arc<Member>>,
@@ -257,7 +205,7 @@ impl Room {
     }
 
     pub(super) fn has_members(&self) -> bool {
-        self.len() != 0
+        !self.state.lock().roster.is_empty()
     }
 
     pub(super) fn roster(&self) -> Vec<Arc<Member>> {
@@ -475,148 +423,6 @@ struct Served {
     writes: usize,
     frames: u64,
     hungry: Vec<Arc<Member>>,
-}
-
-/// What one member gets in one turn.
-struct Helping {
-    parts: Vec<Bytes>,
-    /// For each part, its block and where in the room it begins.
-    from: Vec<(Arc<Block>, u64)>,
-    end: Place,
-}
-
-impl Helping {
-    /// Gives it to its member; how that went, and where the member stands then.
-    fn deliver(&self, member: &Arc<Member>) -> (Written, Place) {
-        let total: usize = self.parts.iter().map(Bytes::len).sum();
-        let mut stop = self.end;
-        let written = match total {
-            0 => Written::All,
-            _ => member.outlet.deliver(member, &self.parts, total, |n| {
-                let (place, rest) = self.finish(n as u64);
-                stop = place;
-                rest
-            }),
-        };
-        (written, stop)
-    }
-
-    /// Takes `block` up to `until`, passing over frames of the session `not_from`.
-    fn take(&mut self, block: &Arc<Block>, until: Place, not_from: Option<u64>) {
-        let start = self.end.offset.max(block.from.offset);
-        let mut from = start;
-        if let Some(session) = not_from {
-            let mut begin = block.from.offset;
-            for mark in block.marks.iter().filter(|mark| mark.end <= until.offset) {
-                if mark.session == session && mark.end > start {
-                    self.add(block, from, begin.max(from));
-                    from = mark.end;
-                }
-                begin = mark.end;
-            }
-        }
-        self.add(block, from, until.offset);
-        self.end = until;
-    }
-
-    fn add(&mut self, block: &Arc<Block>, from: u64, until: u64) {
-        if until > from {
-            self.parts.push(block.slice(from, until));
-            self.from.push((Arc::clone(block), from));
-        }
-    }
-
-    /// After `n` bytes were written: where the frame that is under way ends, and what is left of it.
-    fn finish(&self, n: u64) -> (Place, Bytes) {
-        let mut before = 0;
-        for (part, (block, from)) in self.parts.iter().zip(&self.from) {
-            let len = part.len() as u64;
-            if n <= before + len {
-                let at = from + (n - before);
-                let place = block.boundary(at);
-                return (place, block.slice(at, place.offset));
-            }
-            before += len;
-        }
-        (self.end, Bytes::new())
-    }
-}
-
-impl State {
-    /// Makes the tail a block.
-    fn seal(&mut self) -> Option<Arc<Block>> {
-        if self.marks.is_empty() {
-            return None;
-        }
-        let bytes = self.tail.split().freeze();
-        let from = Place { offset: self.end.offset - bytes.len() as u64, index: self.end.index - self.marks.len() as u64 };
-        let block = Arc::new(Block { from, bytes, marks: std::mem::take(&mut self.marks) });
-        self.blocks.push_back(Arc::clone(&block));
-        Some(block)
-    }
-
-    /// Lets go of the oldest blocks as far as nobody needs them: what comes after `needed` stays, and what some are `behind` with
-    /// stays within the bounds for slow members, unless the node is short of memory. Answers with the bytes that were freed.
-    fn trim(&mut self, shared: &Shared, needed: u64, behind: bool) -> usize {
-        let messages = match (shared.is_over(), behind) {
-            (true, _) => 0,
-            (false, true) => shared.slow_messages.max(shared.recent_messages),
-            (false, false) => shared.recent_messages,
-        };
-        let mut freed = 0;
-        while let Some(block) = self.blocks.front() {
-            let end = block.end();
-            let enough = self.end.index - end.index >= messages || self.end.offset - end.offset >= shared.slow_bytes;
-            let last = block.marks.last().map_or(Position::ZERO, |mark| mark.position);
-            if !enough || end.offset > needed || last > self.watermark {
-                break;
-            }
-            freed += block.bytes.len();
-            self.start = last;
-            self.blocks.pop_front();
-        }
-        freed
-    }
-
-    fn marks_with_starts(&self) -> impl DoubleEndedIterator<Item = (Place, &Mark)> {
-        let sealed = self.blocks.iter().flat_map(|block| place_marks(block.from, &block.marks));
-        let tail = Place { offset: self.end.offset - self.tail.len() as u64, index: self.end.index - self.marks.len() as u64 };
-        sealed.chain(place_marks(tail, &self.marks))
-    }
-
-    /// The place of the first frame after `position`.
-    fn after(&self, position: Position) -> Place {
-        let later = self.marks_with_starts().rev().take_while(|(_, mark)| mark.position > position);
-        later.last().map_or(self.end, |(place, _)| place)
-    }
-
-    /// The place of the last `n` frames, and the position before them.
-    fn last(&self, n: usize, progress: Position) -> (Place, Position) {
-        let Some((place, first)) = self.marks_with_starts().rev().take(n).last() else { return (self.end, progress) };
-        let before = self.marks_with_starts().rev().find(|(_, mark)| mark.position < first.position);
-        (place, before.map_or(self.start, |(_, mark)| mark.position))
-    }
-
-    fn end_of_blocks(&self) -> Place {
-        self.blocks.back().map_or(self.end, |block| block.end())
-    }
-
-    fn last_sealed(&self) -> Position {
-        self.blocks.back().and_then(|block| block.marks.last()).map_or(self.start, |mark| mark.position)
-    }
-
-    /// The position of the frame that ends at `offset`, or where memory begins.
-    fn position_at(&self, offset: u64) -> Position {
-        let sealed = self.blocks.iter().flat_map(|block| &block.marks);
-        sealed.take_while(|mark| mark.end <= offset).last().map_or(self.start, |mark| mark.position)
-    }
-}
-
-fn place_marks(from: Place, marks: &[Mark]) -> impl DoubleEndedIterator<Item = (Place, &Mark)> {
-    (0..marks.len()).map(move |i| {
-        let offset = if i == 0 { from.offset } else { marks[i - 1].end };
-        (Place { offset, index: from.index + i as u64 }, &marks[i])
-    })
 }
 
 impl fmt::Debug for Room {
