@@ -160,7 +160,7 @@ pub struct StoreStatus {
 ///    Committing the same batch again, after an answer was lost, is reported as repeats *at their own position*
 ///    (`first` is the entry's position) and changes nothing.
 /// 4. **Durable.** A commit that returned survives the crash of this process, and of the machine where the backend's page
-///    in the guarantees says so.
+///    in the guarantees says so; unless [`is_durable`](MessageStore::is_durable) says that it doesn't.
 /// 5. **Order.** Pages are in position order, ties cannot happen, and no page holds anything past its `through`.
 /// 6. **Readers and writers** do not wait for each other: pages are read while commits fail, and the reverse.
 /// 7. **Bounds.** A page holds at most [`LARGEST_PAGE`] messages.
@@ -168,6 +168,11 @@ pub struct StoreStatus {
 pub trait MessageStore: Debug + Send + Sync + 'static {
     /// Names this history, the same for everybody who uses it.
     fn identity(&self) -> &str;
+
+    /// Whether what was committed outlives this process (guarantee 4), as a store is expected to.
+    fn is_durable(&self) -> bool {
+        true
+    }
 
     /// The latest epoch of any position that was ever committed or claimed through; 0 when there is none.
     ///

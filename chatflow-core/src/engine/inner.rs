@@ -60,7 +60,7 @@ impl Inner {
 
     /// Whether an acknowledged message survives this process.
     pub(crate) fn is_durable(&self) -> bool {
-        self.store.is_some() || self.broker.profile().durability == Durability::Durable
+        self.store.as_ref().is_some_and(|store| store.is_durable()) || self.broker.profile().durability == Durability::Durable
     }
 
     pub(crate) fn allows_room(&self, name: &str) -> Option<RoomId> {

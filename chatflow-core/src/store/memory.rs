@@ -134,6 +134,10 @@ impl MessageStore for MemoryStore {
         &self.identity
     }
 
+    fn is_durable(&self) -> bool {
+        false
+    }
+
     async fn last_epoch(&self) -> Result<u64> {
         self.read(|history| history.logs.values().map(|log| log.through.epoch).max().unwrap_or(0))
     }
