@@ -1,5 +1,6 @@
 //! The wire protocol: close codes, error codes, and the frames that are not messages. `docs/protocol.md` shows each.
 
+mod op;
 mod write;
 
 use bytes::{BufMut, BytesMut};
@@ -9,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use self::write::Within;
 use crate::{MessageId, Position, Timestamp, Violation};
 
+pub use op::Op;
 pub use write::{close_frame, put_json, put_text_frame};
 pub(crate) use write::{put_position, put_timestamp, put_uuid};
 
@@ -17,6 +19,10 @@ pub const SUBPROTOCOL: &str = "chatflow.v1";
 
 /// How many errors in a row end a connection, with [`close::POLICY`].
 pub const ERRORS_IN_A_ROW: u32 = 10;
+
+/// How deep a frame from a client may nest.
+pub(crate) const DEEPEST: usize = 32;
+pub(crate) const TOO_DEEP: &str = "nested deeper than 32";
 
 /// Which of the two dialects a connection speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -99,56 +105,6 @@ pub mod code {
     pub const BAD_OP: &str = "bad_op";
     /// A fault of the server.
     pub const INTERNAL: &str = "internal";
-}
-
-/// An operation of the v1 dialect, as a client sends it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "op", rename_all = "lowercase")]
-pub enum Op {
-    /// Become a member of another room.
-    #[serde(rename_all = "camelCase")]
-    Join {
-        /// The room.
-        room_id: String,
-        /// Resume after this position.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        after: Option<String>,
-        /// The last so many messages first.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        history: Option<usize>,
-        /// Comes back in the `welcome` or the error.
-        #[serde(default, rename = "ref", skip_serializing_if = "Option::is_none")]
-        reference: Option<String>,
-    },
-    /// Stop being a member of a room.
-    #[serde(rename_all = "camelCase")]
-    Leave {
-        /// The room.
-        room_id: String,
-        /// Comes back in the `left` event or the error.
-        #[serde(default, rename = "ref", skip_serializing_if = "Option::is_none")]
-        reference: Option<String>,
-    },
-}
-
-impl Op {
-    /// The operation in a frame; `None` when the frame has no `op` and so is a message.
-    ///
-    /// # Errors
-    /// What is wrong with the operation.
-    pub fn of(frame: &str) -> Option<Result<Op, String>> {
-        #[derive(Deserialize)]
-        struct HasOp<'a> {
-            #[serde(borrow)]
-            op: Option<&'a serde_json::value::RawValue>,
-        }
-        // Most frames are messages, and a search is cheaper than a parse.
-        if !frame.contains("\"op\"") {
-            return None;
-        }
-        let has_op = serde_json::from_str::<HasOp<'_>>(frame).ok()?.op.is_some();
-        has_op.then(|| serde_json::from_str(frame).map_err(|error| format!("op: {error}")))
-    }
 }
 
 /// Somebody connected to a room.
