@@ -141,7 +141,9 @@ impl State {
     fn answered(&mut self, frame: &Value) {
         let Some(status) = frame["status"].as_str() else { return };
         let id: Uuid = frame["messageId"].as_str().unwrap_or_else(|| panic!("about nothing: {frame}")).parse().unwrap();
-        self.sent.retain(|sent| *sent != id);
+        let at = self.sent.iter().position(|sent| *sent == id);
+        // Each copy that was sent has one answer.
+        self.sent.remove(at.unwrap_or_else(|| panic!("an answer to nothing: {frame}")));
         if status == "SUCCESS" {
             self.texts.remove(&id);
             self.ledger.acknowledged(id, frame["position"].as_str().map(|position| position.parse().unwrap()));
