@@ -117,7 +117,12 @@ impl Inner {
                 self.counters.accepted.add(1);
                 Ok(())
             }
-            Err(refused) => Err(refused.error),
+            Err(refused) => {
+                // By the receipt, as any other failure: dropped, it would say on its own that the outcome is not known, and the sender
+                // would have two answers to one message.
+                refused.receipt.failed(refused.error);
+                Ok(())
+            }
         }
     }
 }
