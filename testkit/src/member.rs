@@ -80,7 +80,7 @@ impl Drop for Member {
 async fn be_there(address: SocketAddr, room: &str, seen: &Mutex<Seen>, stays: &AtomicBool, visit: Duration) {
     let last = seen.lock().last();
     let path = last.map_or(format!("/chat/{room}"), |last| format!("/chat/{room}?after={last}"));
-    let Ok(mut socket) = Socket::connect(address, &path, None).await else { return };
+    let Ok(mut socket) = Socket::connect(address, &path).await else { return };
     loop {
         let frame = match timeout(Duration::from_millis(200), socket.next()).await {
             Err(_) if visit < Duration::MAX && stays.load(Relaxed) => return,

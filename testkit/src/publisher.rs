@@ -64,7 +64,7 @@ impl Publisher {
         let task = tokio::spawn(async move {
             while !state.is_done() {
                 let path = format!("/chat/{}?deliver=none", state.room);
-                if let Ok(socket) = Socket::connect(address, &path, None).await {
+                if let Ok(socket) = Socket::connect(address, &path).await {
                     state.publish(socket, window, pause).await;
                 }
                 sleep(between(Duration::from_millis(5), Duration::from_millis(50))).await;

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use chatflow_core::protocol::SUBPROTOCOL;
 use futures::{SinkExt, StreamExt};
+use nix::sys::socket::setsockopt;
+use nix::sys::socket::sockopt::TcpMaxSeg;
 use serde_json::{Value, json};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
@@ -41,17 +43,29 @@ pub enum Frame {
 pub struct Socket(pub WebSocketStream<TcpStream>);
 
 impl Socket {
-    /// Connects to `path`, such as `/chat/7?after=1:2`. With `receive_buffer`, the kernel takes no more than about that many bytes
-    /// for us.
+    /// Connects to `path`, such as `/chat/7?after=1:2`.
     ///
     /// # Errors
     /// Nobody listens, or the server says no.
-    pub async fn connect(address: SocketAddr, path: &str, receive_buffer: Option<u32>) -> Result<Self, Error> {
+    pub async fn connect(address: SocketAddr, path: &str) -> Result<Self, Error> {
+        Self::over(TcpSocket::new_v4()?, address, path).await
+    }
+
+    /// The same as over a thin line: kernels hold some ten KiB on the way, where on a loopback they hold megabytes, so that the
+    /// server soon notices when this client does not read.
+    ///
+    /// # Errors
+    /// As for [`connect`](Self::connect).
+    pub async fn connect_thinly(address: SocketAddr, path: &str) -> Result<Self, Error> {
+        let socket = TcpSocket::new_v4()?;
+        socket.set_recv_buffer_size(4 << 10)?;
+        // The server's send buffer is sized by the segments that we take.
+        setsockopt(&socket, TcpMaxSeg, &536).map_err(std::io::Error::from)?;
+        Self::over(socket, address, path).await
+    }
+
+    async fn over(socket: TcpSocket, address: SocketAddr, path: &str) -> Result<Self, Error> {
         let opening = async {
-            let socket = TcpSocket::new_v4()?;
-            if let Some(bytes) = receive_buffer {
-                socket.set_recv_buffer_size(bytes)?;
-            }
             let stream = socket.connect(address).await?;
             stream.set_nodelay(true)?;
             let mut request = format!("ws://{address}{path}").into_client_request()?;

@@ -75,9 +75,8 @@ async fn while_nothing_can_be_written_reading_goes_on_and_nobody_is_lied_to() {
     let members: Vec<_> =
         (0..MEMBERS).map(|n| Member::spawn(server.address, &rooms[n / 2 % ROOMS], &format!("member{n}"), habit(n))).collect();
     eventually("all were in once", PATIENCE, || members.iter().all(Member::has_entered).then_some(())).await;
-    let publishers: Vec<_> = (0..2 * ROOMS)
-        .map(|n| Publisher::spawn(server.address, &rooms[n % ROOMS], n, WINDOW, PAUSE, &ledger, &refusals))
-        .collect();
+    let publishers: Vec<_> =
+        (0..2 * ROOMS).map(|n| Publisher::spawn(server.address, &rooms[n % ROOMS], n, WINDOW, PAUSE, &ledger, &refusals)).collect();
     eventually("there is a history", PATIENCE, || (ledger.counts().1 > 1_000).then_some(())).await;
     let pagers: Vec<_> = (0..PAGERS).map(|n| Pager::spawn(&server, &rooms[n % ROOMS])).collect();
 
