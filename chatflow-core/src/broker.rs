@@ -178,6 +178,20 @@ pub enum From {
     Oldest,
 }
 
+impl From {
+    /// Where a reader stands in a log that holds what follows `oldest`, up to `tail`, and the events that it is told first. `oldest`
+    /// and `tail` are of one epoch; a log that holds nothing has both in the same place.
+    pub fn attach(self, oldest: Position, tail: Position) -> (Position, Vec<Event>) {
+        let (at, lost) = match self {
+            Self::Present => (tail, None),
+            Self::Oldest => (oldest, None),
+            Self::After(last) if (oldest..=tail).contains(&last) => (last, None),
+            Self::After(last) => (oldest, Some(Event::Lost { last, epoch: oldest.epoch })),
+        };
+        (at, lost.into_iter().chain([Event::Attached(at)]).collect())
+    }
+}
+
 /// An entry that came back from the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Delivered {
@@ -214,6 +228,13 @@ pub struct Status {
     pub detail: String,
     /// For each log, how many entries the history has not settled.
     pub depths: Vec<u64>,
+}
+
+impl Status {
+    /// A state; brokers make them.
+    pub fn new(healthy: bool, detail: impl Into<String>, depths: Vec<u64>) -> Self {
+        Self { healthy, detail: detail.into(), depths }
+    }
 }
 
 /// An ordered set of logs.
