@@ -187,7 +187,7 @@ impl Completion for Pending {
 }
 
 impl Pending {
-    fn tell(self: Box<Self>, position: Position, fate: Option<Fate>) {
+    fn tell(self, position: Position, fate: Option<Fate>) {
         let counters = &self.answers.counters;
         match fate {
             None => self.succeed(Some(position)),

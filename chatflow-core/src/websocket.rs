@@ -34,10 +34,10 @@ pub(crate) async fn serve<R: AsyncRead + Unpin>(mut reader: R, mut session: Sess
         .max_frame_size(Some(frame))
         .max_message_size(Some(frame));
     let mut context = WebSocketContext::new(Role::Server, Some(config));
-    poll_fn(|cx| {
+    let unread = poll_fn(|cx| {
         loop {
             if outlet.is_over() {
-                return Poll::Ready(());
+                return Poll::Ready(false);
             }
             // Whoever does not read its answers, or has too many due, is not read either.
             let paused = || outlet.waiting() > UNSENT || outlet.unanswered() >= engine.settings.in_flight;
@@ -68,25 +68,33 @@ pub(crate) async fn serve<R: AsyncRead + Unpin>(mut reader: R, mut session: Sess
                 Err(error) => match fault(&error) {
                     Some((code, reason)) => {
                         outlet.close(code, reason);
-                        return Poll::Ready(());
+                        return Poll::Ready(true);
                     }
-                    None => return Poll::Ready(()),
+                    None => return Poll::Ready(false),
                 },
             }
         }
     })
     .await;
     drop(session);
-    // The last frames, our own close among them, go out; a client that does not take them is cut by the clock. What it still
-    // sends is read, because closing a socket with unread bytes takes back what the client has not read.
+    // The last frames, our own close among them, go out; a client that does not take them is cut by the clock.
     outlet.close(close::NORMAL, "");
     outlet.room_below(0).await;
+    if unread {
+        read_out(&mut reader, &outlet).await;
+    }
+    outlet.cut();
+}
+
+/// Reads what a client still sends that was told to go: closing a socket with unread bytes would take back what the client has
+/// not read, the close frame among it.
+async fn read_out<R: AsyncRead + Unpin>(reader: &mut R, outlet: &Outlet) {
     let mut rest = [0; 512];
     poll_fn(|cx| {
         loop {
             outlet.wake_reader(cx);
             let mut buffer = ReadBuf::new(&mut rest);
-            match Pin::new(&mut reader).poll_read(cx, &mut buffer) {
+            match Pin::new(&mut *reader).poll_read(cx, &mut buffer) {
                 Poll::Ready(Ok(())) if !buffer.filled().is_empty() && !outlet.is_over() => {}
                 Poll::Pending if !outlet.is_over() => return Poll::Pending,
                 _ => return Poll::Ready(()),
@@ -94,7 +102,6 @@ pub(crate) async fn serve<R: AsyncRead + Unpin>(mut reader: R, mut session: Sess
         }
     })
     .await;
-    outlet.cut();
 }
 
 /// The close code for what a client did wrong; `None` when the connection is simply at its end.

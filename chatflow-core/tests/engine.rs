@@ -1,5 +1,7 @@
 //! What an embedded engine does, seen by its clients.
 
+#![allow(clippy::unwrap_used)]
+
 mod support;
 
 use chatflow_core::protocol::close;
@@ -101,4 +103,42 @@ async fn who_comes_back_with_a_position_gets_what_it_missed() {
     for i in 2..100 {
         assert_eq!(bob.broadcast().await["message"], i.to_string());
     }
+}
+
+#[cfg(feature = "sqlite")]
+#[tokio::test]
+async fn a_history_that_was_wiped_does_not_pretend_to_reach_back() {
+    use chatflow_core::store::{SqliteConfig, SqliteStore};
+    let dir = tempfile::tempdir().unwrap();
+    let start = async |file: &str| {
+        let store = SqliteStore::open(SqliteConfig::new(dir.path().join(file))).await.unwrap();
+        Engine::builder().store(std::sync::Arc::new(store)).build().await.unwrap()
+    };
+    let comes_back = async |engine: &Engine, room: &str, after: &str| {
+        let mut request = v1(Some(room));
+        request.after = Some(after.to_owned());
+        Client::connect(engine, request).await.event("welcome").await["recovered"] == true
+    };
+    let first = start("one.db").await;
+    let mut client = Client::connect(&first, v1(Some("7"))).await;
+    let quiet = client.event("welcome").await["position"].as_str().unwrap().to_owned();
+    client.send(text("hello")).await;
+    let spoken = client.broadcast().await["position"].as_str().unwrap().to_owned();
+    first.shutdown(support::PATIENCE).await;
+
+    let again = start("one.db").await;
+    assert!(comes_back(&again, "7", &spoken).await && comes_back(&again, "7", &quiet).await);
+    assert!(comes_back(&again, "never-spoken-in", &quiet).await, "an empty room has a whole history, too");
+    assert!(!comes_back(&again, "7", "1:1").await, "an epoch that this history never had");
+    again.shutdown(support::PATIENCE).await;
+
+    let wiped = start("two.db").await;
+    assert!(!comes_back(&wiped, "7", &spoken).await && !comes_back(&wiped, "7", &quiet).await);
+}
+
+#[tokio::test]
+async fn only_what_survives_is_called_durable() {
+    use chatflow_core::store::MemoryStore;
+    let engine = Engine::builder().store(std::sync::Arc::new(MemoryStore::default())).build().await.unwrap();
+    assert!(!engine.health().await.durable);
 }

@@ -257,7 +257,7 @@ impl Room {
     }
 
     pub(super) fn has_members(&self) -> bool {
-        self.len() != 0
+        !self.state.lock().roster.is_empty()
     }
 
     pub(super) fn roster(&self) -> Vec<Arc<Member>> {

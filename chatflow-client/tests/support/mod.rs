@@ -1,0 +1,3 @@
+//! A small, correct server in memory, and ways to make it wrong.
+
+pub(crate) mod reference;
