@@ -2,7 +2,7 @@
 //!
 //! `cargo run --example custom_broker` runs an engine on it; `tests/custom_broker.rs` holds it against the public suite.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use chatflow_core::broker::{Broker, Delivered, Entry, Event, From, LogId, Profile, Reader, Receipt, Refused, Status};
 use chatflow_core::{Ack, Draft, Engine, Error, ErrorKind, Position, Result, RoomId, Timestamp, kind};
@@ -128,6 +128,7 @@ async fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
     let health = engine.health().await;
     println!("{:?}", health.components);
     assert!(health.ready);
-    engine.shutdown(std::time::Duration::from_secs(5)).await;
+    // An engine whose broker ends its streams has nothing to wait for.
+    tokio::time::timeout(Duration::from_secs(5), engine.shutdown(Duration::from_secs(30))).await?;
     Ok(())
 }

@@ -255,7 +255,8 @@ impl Status {
 ///    the reader.
 /// 7. **Epochs.** Positions handed out after `open(floor)` on a log that lost entries are greater than any of
 ///    an epoch up to `floor`.
-/// 8. **Close.** After `close`, `submit` is refused with [`ErrorKind::Closed`](crate::ErrorKind::Closed) and streams end.
+/// 8. **Close.** After `close`, `submit` is refused with [`ErrorKind::Closed`](crate::ErrorKind::Closed). Streams give what they
+///    have not given yet and end, without an error; they end for no other reason. A new `read` fails with the same kind or ends.
 #[async_trait]
 pub trait Broker: Debug + Send + Sync + 'static {
     /// What this broker is. Does not change.
