@@ -93,7 +93,7 @@ impl Answers {
             while log.fates.len() > FATES {
                 log.fates.pop_first();
             }
-            let later = log.waiting.split_off(&Position::new(through.epoch, through.offset.saturating_add(1)));
+            let later = log.waiting.split_off(&through.next());
             let done = std::mem::replace(&mut log.waiting, later);
             let fate = |position| if log.fates.is_empty() { None } else { log.fates.get(&position).copied() };
             done.into_iter().map(|(position, pending)| (fate(position), position, pending)).collect()
@@ -187,7 +187,7 @@ impl Completion for Pending {
 }
 
 impl Pending {
-    fn tell(self: Box<Self>, position: Position, fate: Option<Fate>) {
+    fn tell(self, position: Position, fate: Option<Fate>) {
         let counters = &self.answers.counters;
         match fate {
             None => self.succeed(Some(position)),

@@ -30,7 +30,8 @@ pub(crate) enum Past {
 /// Leaves the past in the member's outlet, page by page, and joins it where memory begins.
 ///
 /// Each page ends at what the node has seen, at most, so that nothing is sent here that the room will send again; and the
-/// member only joins where everything after the last page is in memory. `begins` is told the position before the first page.
+/// member only joins where everything after the last page is in memory. `begins` is told the position before the first page, or
+/// `None` when the history does not reach back to it: then nothing was sent, and the member was not joined.
 ///
 /// # Cancel safety
 /// When dropped, the member is not joined, or joined and behaves like any other; leave it either way.
@@ -39,42 +40,52 @@ pub(crate) async fn catch_up(
     store: Arc<dyn MessageStore>,
     member: Arc<Member>,
     past: Past,
-    mut begins: impl FnMut(Position) + Send,
+    begins: impl FnOnce(Option<Position>) + Send,
 ) {
     let pages = Pages { engine: &engine, store: &*store, log: member.log, room: &member.room };
-    let mut last = match past {
-        Past::After(position) => {
-            begins(position);
-            position
-        }
-        Past::Newest(n) => {
-            let Some(_place) = member.outlet.place_for_a_page(WAITING).await else { return };
-            let Some((page, seen)) = pages.read(&member, |seen| PageQuery { before: Some(seen), ..PageQuery::latest(n) }).await else {
-                return;
-            };
-            let first = page.messages.first().map(|stored| stored.position);
-            begins(first.map_or(seen, |p| Position::new(p.epoch, p.offset.saturating_sub(1))));
-            engine.show_page(&member, &page);
-            page.messages.last().map_or(seen, |stored| stored.position.max(seen.min(page.through)))
-        }
+    let Some(place) = member.outlet.place_for_a_page(WAITING).await else { return };
+    let first = match past {
+        Past::After(position) => pages.after(&member, position).await,
+        Past::Newest(n) => pages.read(&member, |end| PageQuery { before: Some(end), ..PageQuery::latest(n) }).await,
     };
+    let Some((page, seen)) = first else { return };
+    let oldest = page.messages.first().map(|stored| stored.position);
+    let (mut last, more) = match past {
+        Past::After(position) if position < page.since => return begins(None),
+        Past::After(position) => (position, page.more),
+        Past::Newest(_) => (oldest.map_or(seen, |p| Position::new(p.epoch, p.offset.saturating_sub(1))), false),
+    };
+    begins(Some(last));
+    last = engine.show_page(&member, &page, last, more, seen);
+    drop(place);
     loop {
         match engine.registry.join(&member, Start::After(last), &engine.show, &mut |_| ()) {
             Ok(()) | Err(NotThere::Ahead { .. }) => return,
             Err(NotThere::Behind { .. }) => {}
         }
         let Some(place) = member.outlet.place_for_a_page(WAITING).await else { return };
-        let query = |seen| PageQuery { before: Some(seen), ..PageQuery::after(last, PAGE) };
-        let Some((page, seen)) = pages.read(&member, query).await else { return };
-        engine.show_page(&member, &page);
+        let Some((page, seen)) = pages.after(&member, last).await else { return };
+        let next = engine.show_page(&member, &page, last, page.more, seen);
         drop(place);
-        let read = page.messages.last().map_or(last, |stored| stored.position);
-        let next = if page.more { read } else { read.max(seen.min(page.through)) };
         if next == last {
             // The history has not reached what memory begins with: the writer is behind.
             sleep(Duration::from_millis(20)).await;
         }
         last = next;
+    }
+}
+
+impl Inner {
+    /// Leaves a page in a member's outlet. Answers with the position up to which the member then has everything, if it had up
+    /// to `last`: with `more` to come, that of the last message; else what the node had `seen` when the page was read.
+    fn show_page(&self, member: &Member, page: &Page, last: Position, more: bool, seen: Position) -> Position {
+        member.outlet.push(|out| {
+            for stored in &page.messages {
+                self.show.frame(&stored.message, stored.position, out);
+            }
+        });
+        let shown = page.messages.last().map_or(last, |stored| stored.position);
+        if more { shown } else { shown.max(seen.min(page.through)) }
     }
 }
 
@@ -86,10 +97,16 @@ struct Pages<'a> {
 }
 
 impl Pages<'_> {
+    /// The page after `last`.
+    async fn after(&self, member: &Member, last: Position) -> Option<(Page, Position)> {
+        self.read(member, |end| PageQuery { before: Some(end), ..PageQuery::after(last, PAGE) }).await
+    }
+
     /// Reads a page that ends, at most, at what the node has seen. `None`: the history is away, and the member was sent off.
     async fn read(&self, member: &Member, query: impl Fn(Position) -> PageQuery) -> Option<(Page, Position)> {
         let until = Instant::now() + PATIENCE;
         loop {
+            // What is shown here must not be shown by the room again: the page ends where the node is.
             let seen = self.engine.registry.progress(self.log);
             let end = Position::new(seen.epoch, seen.offset.saturating_add(1));
             match self.page(&query(end)).await {

@@ -125,6 +125,11 @@ impl Pipeline {
                 None => return Ok(()),
                 Some(Err(error)) => return Err(error),
                 Some(Ok(Event::Batch(batch))) => self.take(lease, batch).await?,
+                Some(Ok(Event::Attached(position))) if position > lease.through => {
+                    // Nothing stands between the history and where the log begins: say so, or whoever comes back to a room in which
+                    // nothing was said since could not be told that it missed nothing.
+                    self.retry("committing", || self.store.commit(lease, &[], position)).await?;
+                }
                 Some(Ok(Event::Attached(_))) => {}
                 Some(Ok(Event::Lost { last, epoch })) => {
                     tracing::info!(log = self.log.0, %last, epoch, "the log goes on in a new epoch");

@@ -146,6 +146,7 @@ impl Session {
         self.rooms.insert(room, Joined { member, past });
     }
 
+    /// Joins where the client asked, or reads the past first, or says that what it asked for can't be had.
     fn start(
         &self,
         member: &Arc<Member>,
@@ -153,50 +154,40 @@ impl Session {
         history: Option<usize>,
         reference: Option<String>,
     ) -> Option<JoinHandle<()>> {
-        let greeting =
-            Greeting { engine: Arc::clone(&self.engine), outlet: Arc::clone(&self.outlet), room: member.room.clone(), reference };
-        let (registry, show) = (&self.engine.registry, &self.engine.show);
-        let now = |start, lost| registry.join(member, start, show, &mut |position| greeting.send(position, lost));
-        if self.deliver == Deliver::None {
-            let _ = now(Start::Never, None);
-            return None;
-        }
+        let join = Join { engine: Arc::clone(&self.engine), member: Arc::clone(member), reference };
         let history = history.unwrap_or(0).min(self.engine.settings.history);
+        // Someone who only publishes has nowhere to resume from.
+        let (after, history) = if self.deliver == Deliver::None { (None, 0) } else { (after, history) };
         let past = match (after.map(str::parse::<Position>), &self.engine.store) {
             (None, _) if history == 0 => {
-                let _ = now(Start::Present, None);
+                let start = if self.deliver == Deliver::None { Start::Never } else { Start::Present };
+                let _ = join.now(start, None);
                 return None;
             }
             (None, None) => {
-                let _ = now(Start::Last(history), None);
+                let _ = join.now(Start::Last(history), None);
                 return None;
             }
             (None, Some(_)) => Past::Newest(history),
-            (Some(Err(_)), _) => return self.start_afresh(now, "bad_position"),
-            (Some(Ok(position)), store) => match now(Start::After(position), None) {
+            (Some(Err(_)), _) => {
+                join.afresh("bad_position");
+                return None;
+            }
+            (Some(Ok(position)), store) => match join.now(Start::After(position), None) {
                 Ok(()) => return None,
-                Err(NotThere::Ahead { .. }) => return self.start_afresh(now, "unknown_position"),
-                Err(NotThere::Behind { .. }) if store.is_none() => return self.start_afresh(now, "not_kept"),
-                Err(NotThere::Behind { .. }) => Past::After(position),
+                Err(NotThere::Behind { .. }) if store.is_some() => Past::After(position),
+                Err(lost) => {
+                    let ahead = matches!(lost, NotThere::Ahead { .. });
+                    join.afresh(if ahead { "unknown_position" } else { "not_kept" });
+                    return None;
+                }
             },
         };
         let store = Arc::clone(self.engine.store.as_ref()?);
-        Some(tokio::spawn(catch_up(Arc::clone(&self.engine), store, Arc::clone(member), past, move |position| {
-            greeting.send(position, None)
+        Some(tokio::spawn(catch_up(Arc::clone(&self.engine), store, Arc::clone(member), past, move |begins| match begins {
+            Some(position) => join.greet(position, None),
+            None => join.afresh("not_kept"),
         })))
-    }
-
-    /// The position can't be resumed from: the member starts with the present and is told so.
-    fn start_afresh(
-        &self,
-        now: impl Fn(Start, Option<&'static str>) -> Result<(), NotThere>,
-        reason: &'static str,
-    ) -> Option<JoinHandle<()>> {
-        match self.dialect {
-            Dialect::V1 => drop(now(Start::Present, Some(reason))),
-            Dialect::Plain => self.outlet.close(close::POSITION_LOST, reason),
-        }
-        None
     }
 
     fn leave(&self, Joined { member, past }: Joined) {
@@ -217,23 +208,21 @@ impl Session {
     }
 
     /// Checks a draft against everything that can be known here, and gives it to the broker.
-    fn submit(&mut self, draft: &mut Draft) -> Result<(), ErrorFrame> {
+    fn submit(&mut self, draft: &mut Draft) -> Result<(), Box<ErrorFrame>> {
         let room = self.room_of(draft)?;
         let Some(Joined { member, .. }) = self.rooms.get(&room) else {
-            return Err(ErrorFrame::new(code::WRONG_ROOM, vec!["roomId: you are not a member of this room".into()]));
+            return Err(error(code::WRONG_ROOM, "roomId: you are not a member of this room"));
         };
         if let Some(problem) = self.spoofs(draft) {
-            return Err(ErrorFrame::violations(code::FORBIDDEN, &[problem]));
+            return Err(Box::new(ErrorFrame::violations(code::FORBIDDEN, &[problem])));
         }
         if !self.engine.authorizer.allows(&self.who, Action::Publish, &room) {
-            return Err(ErrorFrame::new(code::FORBIDDEN, vec!["roomId: you may not publish in this room".into()]));
+            return Err(error(code::FORBIDDEN, "roomId: you may not publish in this room"));
         }
         self.engine.validate(draft)?;
         let at = crate::Timestamp::now();
         if let Err(ms) = self.rate.lock().take(at) {
-            return Err(
-                ErrorFrame::new(code::RATE_LIMITED, vec!["more messages a second than you may publish".into()]).retry_after(ms.max(1))
-            );
+            return Err(Box::new(error(code::RATE_LIMITED, "more messages a second than you may publish").retry_after(ms.max(1))));
         }
         // Who an anonymous member is, is what it said first, and what it says on joining.
         if self.who.user.is_none() && (member.is_unnamed() || draft.kind == kind::JOIN) && member.rename(&draft.sender, &draft.name) {
@@ -243,17 +232,17 @@ impl Session {
         self.engine.submit(message, draft, self.ack, &self.outlet)
     }
 
-    fn room_of(&self, draft: &Draft) -> Result<RoomId, ErrorFrame> {
+    fn room_of(&self, draft: &Draft) -> Result<RoomId, Box<ErrorFrame>> {
         match (&draft.room, &self.home) {
             (None, Some(home)) => Ok(home.clone()),
             (Some(named), Some(home)) if **named == *home.as_str() => Ok(home.clone()),
-            (None, None) => Err(ErrorFrame::new(code::WRONG_ROOM, vec!["roomId: is needed on a connection without a room".into()])),
+            (None, None) => Err(error(code::WRONG_ROOM, "roomId: is needed on a connection without a room")),
             (Some(named), home) => {
                 let room = self.engine.allows_room(named);
-                let room = room.ok_or_else(|| ErrorFrame::new(code::BAD_ROOM, vec!["roomId: there is no such room".into()]))?;
+                let room = room.ok_or_else(|| error(code::BAD_ROOM, "roomId: there is no such room"))?;
                 match (self.dialect, home) {
                     (Dialect::Plain, Some(home)) if room != *home => {
-                        Err(ErrorFrame::new(code::WRONG_ROOM, vec![format!("roomId: must be {home}, the room of this connection")]))
+                        Err(error(code::WRONG_ROOM, format!("roomId: must be {home}, the room of this connection")))
                     }
                     _ => Ok(room),
                 }
@@ -302,31 +291,48 @@ impl Drop for Session {
 
 impl Inner {
     /// Every rule that the draft breaks, as an error frame.
-    fn validate(&self, draft: &Draft) -> Result<(), ErrorFrame> {
-        self.validator.validate(draft).map_err(|violations| ErrorFrame::violations(code::INVALID, &violations))
+    fn validate(&self, draft: &Draft) -> Result<(), Box<ErrorFrame>> {
+        self.validator.validate(draft).map_err(|violations| Box::new(ErrorFrame::violations(code::INVALID, &violations)))
     }
 
-    fn submit(&self, message: crate::Message, draft: &Draft, ack: Ack, outlet: &Arc<Outlet>) -> Result<(), ErrorFrame> {
-        self.hooks.on_message(&message).map_err(|violations| ErrorFrame::violations(code::INVALID, &violations))?;
+    fn submit(&self, message: crate::Message, draft: &Draft, ack: Ack, outlet: &Arc<Outlet>) -> Result<(), Box<ErrorFrame>> {
+        self.hooks.on_message(&message).map_err(|violations| Box::new(ErrorFrame::violations(code::INVALID, &violations)))?;
         let reply = crate::answers::Reply::Session(Arc::clone(outlet));
         let result = self.give(message, draft, ack, reply, || outlet.expect_answer());
-        result.map_err(|error| refusal(&error))
+        result.map_err(|error| Box::new(refusal(&error)))
     }
 }
 
-/// The `welcome` of one join, to be sent once it is known where the member stands.
-struct Greeting {
+fn error(code: &str, problem: impl Into<String>) -> Box<ErrorFrame> {
+    Box::new(ErrorFrame::new(code, vec![problem.into()]))
+}
+
+/// One join under way: the client is greeted once it is known where it stands.
+struct Join {
     engine: Arc<Inner>,
-    outlet: Arc<Outlet>,
-    room: RoomId,
+    member: Arc<Member>,
     reference: Option<String>,
 }
 
-impl Greeting {
-    fn send(&self, position: Position, lost: Option<&'static str>) {
-        if self.outlet.speaks_v1() {
-            let event = welcome(&self.engine, &self.outlet, Some((&self.room, position)), lost, self.reference.clone());
-            self.outlet.push_text(|out| put_event(out, &event));
+impl Join {
+    fn now(&self, start: Start, lost: Option<&str>) -> Result<(), NotThere> {
+        let Self { engine, member, .. } = self;
+        engine.registry.join(member, start, &engine.show, &mut |position| self.greet(position, lost))
+    }
+
+    /// The position can't be resumed from: the member starts with the present and is told so.
+    fn afresh(&self, reason: &str) {
+        match self.member.dialect {
+            Dialect::V1 => drop(self.now(Start::Present, Some(reason))),
+            Dialect::Plain => self.member.outlet.close(close::POSITION_LOST, reason),
+        }
+    }
+
+    fn greet(&self, position: Position, lost: Option<&str>) {
+        let Self { engine, member, reference } = self;
+        if member.dialect == Dialect::V1 {
+            let event = welcome(engine, &member.outlet, Some((&member.room, position)), lost, reference.clone());
+            member.outlet.push_text(|out| put_event(out, &event));
         }
     }
 }

@@ -17,6 +17,7 @@ use std::fmt::Debug;
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
+use crate::broker::Durability;
 use crate::{LogId, Message, NodeId, Position, Result, RoomId, Timestamp};
 
 /// The most messages that one page holds.
@@ -113,12 +114,15 @@ pub struct Page {
     pub more: bool,
     /// The log's watermark in the same snapshot: up to here nothing is missing from what the range holds.
     pub through: Position,
+    /// Where this history begins, for the room: what was said at or before this position may not be here. Whoever has seen
+    /// everything up to here, and reads on from here, misses nothing.
+    pub since: Position,
 }
 
 impl Page {
     /// A page; stores make them.
-    pub fn new(messages: Vec<Stored>, more: bool, through: Position) -> Self {
-        Self { messages, more, through }
+    pub fn new(messages: Vec<Stored>, more: bool, through: Position, since: Position) -> Self {
+        Self { messages, more, through, since }
     }
 }
 
@@ -159,15 +163,20 @@ pub struct StoreStatus {
 /// 3. **Exactly one row for an id.** A second entry of an id is reported as an [`Exception`]; the first row stays.
 ///    Committing the same batch again, after an answer was lost, is reported as repeats *at their own position*
 ///    (`first` is the entry's position) and changes nothing.
-/// 4. **Durable.** A commit that returned survives the crash of this process, and of the machine where the backend's page
+/// 4. **Durable.** Where `durability` says so, a commit that returned survives the crash of this process, and of the machine where the backend's page
 ///    in the guarantees says so.
 /// 5. **Order.** Pages are in position order, ties cannot happen, and no page holds anything past its `through`.
 /// 6. **Readers and writers** do not wait for each other: pages are read while commits fail, and the reverse.
-/// 7. **Bounds.** A page holds at most [`LARGEST_PAGE`] messages.
+/// 7. **Beginning.** `since` of a page never goes back, and reading on from a position at or after it misses nothing. A log
+///    begins in the epoch of its first commit.
+/// 8. **Bounds.** A page holds at most [`LARGEST_PAGE`] messages.
 #[async_trait]
 pub trait MessageStore: Debug + Send + Sync + 'static {
     /// Names this history, the same for everybody who uses it.
     fn identity(&self) -> &str;
+
+    /// What a commit that returned survives: this process, or nothing.
+    fn durability(&self) -> Durability;
 
     /// The latest epoch of any position that was ever committed or claimed through; 0 when there is none.
     ///

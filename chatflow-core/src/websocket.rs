@@ -40,12 +40,12 @@ pub(crate) fn serve<R: AsyncRead + Unpin>(
     // What was read and not parsed when reading was paused.
     let mut rest = Vec::new();
     async move {
-        poll_fn(|cx| {
+        let unread = poll_fn(|cx| {
             let mut memory = [const { MaybeUninit::uninit() }; READ];
             let mut input = Input::new(&mut memory, &mut rest);
             loop {
                 if outlet.is_over() {
-                    return Poll::Ready(());
+                    return Poll::Ready(false);
                 }
                 // Whoever does not read its answers, or has too many due, is not read either.
                 let paused = || outlet.waiting() > UNSENT || outlet.unanswered() >= engine.settings.in_flight;
@@ -77,34 +77,41 @@ pub(crate) fn serve<R: AsyncRead + Unpin>(
                     Err(error) => match fault(&error) {
                         Some((code, reason)) => {
                             outlet.close(code, reason);
-                            return Poll::Ready(());
+                            return Poll::Ready(true);
                         }
-                        None => return Poll::Ready(()),
+                        None => return Poll::Ready(false),
                     },
                 }
             }
         })
         .await;
         drop(session);
-        // The last frames, our own close among them, go out; a client that does not take them is cut by the clock. What it still
-        // sends is read, because closing a socket with unread bytes takes back what the client has not read.
+        // The last frames, our own close among them, go out; a client that does not take them is cut by the clock.
         outlet.close(close::NORMAL, "");
         outlet.room_below(0).await;
-        poll_fn(|cx| {
-            let mut rest = [0; 512];
-            loop {
-                outlet.wake_reader(cx);
-                let mut buffer = ReadBuf::new(&mut rest);
-                match Pin::new(&mut reader).poll_read(cx, &mut buffer) {
-                    Poll::Ready(Ok(())) if !buffer.filled().is_empty() && !outlet.is_over() => {}
-                    Poll::Pending if !outlet.is_over() => return Poll::Pending,
-                    _ => return Poll::Ready(()),
-                }
-            }
-        })
-        .await;
+        if unread {
+            read_out(&mut reader, &outlet).await;
+        }
         outlet.cut();
     }
+}
+
+/// Reads what a client still sends that was told to go: closing a socket with unread bytes would take back what the client has
+/// not read, the close frame among it.
+async fn read_out<R: AsyncRead + Unpin>(reader: &mut R, outlet: &Outlet) {
+    poll_fn(|cx| {
+        let mut rest = [0; 512];
+        loop {
+            outlet.wake_reader(cx);
+            let mut buffer = ReadBuf::new(&mut rest);
+            match Pin::new(&mut *reader).poll_read(cx, &mut buffer) {
+                Poll::Ready(Ok(())) if !buffer.filled().is_empty() && !outlet.is_over() => {}
+                Poll::Pending if !outlet.is_over() => return Poll::Pending,
+                _ => return Poll::Ready(()),
+            }
+        }
+    })
+    .await;
 }
 
 /// Reads frames of a client that are no larger than `frame` bytes, nor the messages that they make.

@@ -1,7 +1,12 @@
 //! What an embedded engine does, seen by its clients.
 
+#![allow(clippy::unwrap_used)]
+
 mod support;
 
+use std::sync::Arc;
+
+use chatflow_core::broker::memory::{InMemoryBroker, MemoryBrokerConfig};
 use chatflow_core::protocol::close;
 use chatflow_core::{Deliver, Engine, MessageId};
 use support::{Client, request, text, text_with, v1};
@@ -101,4 +106,61 @@ async fn who_comes_back_with_a_position_gets_what_it_missed() {
     for i in 2..100 {
         assert_eq!(bob.broadcast().await["message"], i.to_string());
     }
+}
+
+#[cfg(feature = "sqlite")]
+#[tokio::test]
+async fn a_history_that_was_wiped_does_not_pretend_to_reach_back() {
+    use chatflow_core::store::{SqliteConfig, SqliteStore};
+    let dir = tempfile::tempdir().unwrap();
+    let start = async |file: &str| {
+        let store = SqliteStore::open(SqliteConfig::new(dir.path().join(file))).await.unwrap();
+        Engine::builder().store(std::sync::Arc::new(store)).build().await.unwrap()
+    };
+    let comes_back = async |engine: &Engine, room: &str, after: &str| {
+        let mut request = v1(Some(room));
+        request.after = Some(after.to_owned());
+        Client::connect(engine, request).await.event("welcome").await["recovered"] == true
+    };
+    let first = start("one.db").await;
+    let mut client = Client::connect(&first, v1(Some("7"))).await;
+    let quiet = client.event("welcome").await["position"].as_str().unwrap().to_owned();
+    client.send(text("hello")).await;
+    let spoken = client.broadcast().await["position"].as_str().unwrap().to_owned();
+    first.shutdown(support::PATIENCE).await;
+
+    let again = start("one.db").await;
+    assert!(comes_back(&again, "7", &spoken).await && comes_back(&again, "7", &quiet).await);
+    assert!(comes_back(&again, "never-spoken-in", &quiet).await, "an empty room has a whole history, too");
+    assert!(!comes_back(&again, "7", "1:1").await, "an epoch that this history never had");
+    again.shutdown(support::PATIENCE).await;
+
+    let wiped = start("two.db").await;
+    assert!(!comes_back(&wiped, "7", &spoken).await && !comes_back(&wiped, "7", &quiet).await);
+}
+
+#[tokio::test]
+async fn only_what_survives_is_called_durable() {
+    use chatflow_core::store::MemoryStore;
+    let engine = Engine::builder().store(std::sync::Arc::new(MemoryStore::default())).build().await.unwrap();
+    assert!(!engine.health().await.durable);
+}
+
+#[tokio::test]
+async fn what_the_broker_refuses_is_answered_once_and_may_be_tried_again() {
+    let mut full = MemoryBrokerConfig::default();
+    full.entries = 0;
+    let engine = Engine::builder().broker(Arc::new(InMemoryBroker::new(full))).build().await.unwrap();
+    let mut ada = Client::connect(&engine, request("7")).await;
+    let (first, second) = (MessageId::now_v7(), MessageId::now_v7());
+    ada.send(text_with("hello", first)).await;
+    ada.send(text_with("again", second)).await;
+    for id in [first, second] {
+        let answer = ada.answer().await;
+        assert_eq!((&answer["code"], &answer["retryable"]), (&"overloaded".into(), &true.into()));
+        assert!(answer["retryAfterMs"].as_u64().is_some_and(|ms| ms > 0));
+        assert_eq!(answer["messageId"], id.to_string());
+    }
+    let stats = engine.stats();
+    assert_eq!((stats.accepted, stats.refused), (0, 2), "each counts once");
 }

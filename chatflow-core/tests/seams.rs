@@ -1,5 +1,7 @@
 //! The seams between history, memory and live: whoever joins wherever, whenever, gets everything once and in order.
 
+#![allow(clippy::unwrap_used)]
+
 mod support;
 
 use std::sync::Arc;

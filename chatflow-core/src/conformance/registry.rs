@@ -140,7 +140,7 @@ impl AsyncWrite for Sink {
     }
 }
 
-async fn eventually(what: &str, condition: impl Fn() -> bool) {
+async fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
     let deadline = tokio::time::Instant::now() + PATIENCE;
     while !condition() {
         assert!(tokio::time::Instant::now() < deadline, "not in time: {what}");
@@ -359,11 +359,14 @@ pub async fn g4_a_member_that_waits_for_too_much_is_closed(subject: Subject) {
     let mut feed = Feed::new(&subject);
     let stuck = Sink::taking(100, usize::MAX);
     let _slow = present(&subject, 1, "a", &stuck);
-    for i in 0..4 * subject.slow_messages {
-        feed.say("a", &i.to_string());
-        tokio::task::yield_now().await;
-    }
-    eventually("it is counted", || subject.registry.stats().slow == 1).await;
+    let mut said = 0;
+    eventually("it is counted", || {
+        feed.say("a", &said.to_string());
+        said += 1;
+        subject.registry.stats().slow == 1
+    })
+    .await;
+    assert!(said > subject.slow_messages, "not before it waits for as much as it may: {said}");
     stuck.allow(usize::MAX);
     eventually("it is told", || stuck.close_code() == Some(crate::protocol::close::TOO_SLOW)).await;
     let frames = stuck.frames();

@@ -15,10 +15,10 @@ use crate::auth::{Authenticator, Authorizer};
 use crate::broker::{Broker, Durability, Entry, Receipt};
 use crate::pipeline::Progress;
 use crate::rate::UserBuckets;
-use crate::registry::{Member, Outlet, RoomRegistry};
+use crate::registry::{Outlet, RoomRegistry};
 use crate::relay::Show;
 use crate::stats::Counters;
-use crate::store::{MessageStore, Page};
+use crate::store::MessageStore;
 use crate::{
     Codec, Delivery, Draft, Error, ErrorKind, Hooks, Message, MessageId, MessageValidator, NodeId, Result, RoomId, Settings, Timestamp,
 };
@@ -60,7 +60,8 @@ impl Inner {
 
     /// Whether an acknowledged message survives this process.
     pub(crate) fn is_durable(&self) -> bool {
-        self.store.is_some() || self.broker.profile().durability == Durability::Durable
+        let stored = self.store.as_ref().map(|store| store.durability());
+        stored == Some(Durability::Durable) || self.broker.profile().durability == Durability::Durable
     }
 
     pub(crate) fn allows_room(&self, name: &str) -> Option<RoomId> {
@@ -83,7 +84,11 @@ impl Inner {
         }
     }
 
-    /// Gives a message to the broker; `taken` is called before anybody can be answered.
+    /// Gives a message to the broker; `taken` is called before anybody can be answered. What the broker says of it, a refusal too, is
+    /// told to `reply`.
+    ///
+    /// # Errors
+    /// The engine is draining; `reply` is not told.
     pub(crate) fn give(&self, message: Message, draft: &Draft, ack: Ack, reply: Reply, taken: impl FnOnce()) -> Result<()> {
         if self.draining.load(Relaxed) {
             return Err(Error::new(ErrorKind::Draining, "engine", "the server is shutting down"));
@@ -112,21 +117,11 @@ impl Inner {
         };
         taken();
         match self.broker.submit(entry, Receipt::new(Box::new(pending))) {
-            Ok(()) => {
-                self.counters.accepted.add(1);
-                Ok(())
-            }
-            Err(refused) => Err(refused.error),
+            Ok(()) => self.counters.accepted.add(1),
+            // The answer's one way to the sender is its receipt.
+            Err(refused) => refused.receipt.failed(refused.error),
         }
-    }
-
-    /// Leaves a page of the past in a member's outlet.
-    pub(crate) fn show_page(&self, member: &Member, page: &Page) {
-        member.outlet.push(|out| {
-            for stored in &page.messages {
-                self.show.frame(&stored.message, stored.position, out);
-            }
-        });
+        Ok(())
     }
 }
 

@@ -7,6 +7,7 @@ use async_trait::async_trait;
 use parking_lot::RwLock;
 
 use super::{Exception, LARGEST_PAGE, Lease, MessageStore, Page, PageQuery, RoomSummary, StoreStatus, Stored, batch};
+use crate::broker::Durability;
 use crate::{LogId, Message, MessageId, NodeId, Position, Result, RoomId, Timestamp};
 
 const ORIGIN: &str = "memory store";
@@ -23,6 +24,8 @@ pub struct MemoryStore {
 #[derive(Debug, Default)]
 struct History {
     rooms: BTreeMap<RoomId, BTreeMap<Position, Message>>,
+    /// The last position that was let go of, in rooms where any was.
+    trimmed: HashMap<RoomId, Position>,
     /// Where the row of each id stands.
     ids: HashMap<MessageId, (RoomId, Position)>,
     logs: HashMap<LogId, Log>,
@@ -33,6 +36,8 @@ struct Log {
     generation: u64,
     held: bool,
     through: Position,
+    /// The epoch of the first commit.
+    began: Option<u64>,
 }
 
 impl MemoryStore {
@@ -94,24 +99,28 @@ impl History {
         }
         let log = self.held(lease)?;
         log.through = log.through.max(through);
+        log.began.get_or_insert(through.epoch);
         Ok(exceptions)
     }
 
     fn trim(&mut self, room: &RoomId, keep: usize) {
         let Some(messages) = self.rooms.get_mut(room) else { return };
         while messages.len() > keep {
-            if let Some((_, oldest)) = messages.pop_first() {
+            if let Some((position, oldest)) = messages.pop_first() {
                 self.ids.remove(&oldest.id);
+                self.trimmed.insert(room.clone(), position);
             }
         }
     }
 
     fn page(&self, log: LogId, room: &RoomId, query: &PageQuery) -> Page {
-        let through = self.logs.get(&log).map_or(Position::ZERO, |log| log.through);
+        let log = self.logs.get(&log).copied().unwrap_or_default();
+        let through = log.through;
+        let since = Position::new(log.began.unwrap_or(0), 0).max(self.trimmed.get(room).copied().unwrap_or_default());
         let after = query.after.unwrap_or(Position::ZERO);
         let upper = query.before.filter(|before| *before <= through).map_or(Bound::Included(through), Bound::Excluded);
         let empty = after >= through || query.before.is_some_and(|before| before <= after);
-        let Some(messages) = self.rooms.get(room).filter(|_| !empty) else { return Page::new(Vec::new(), false, through) };
+        let Some(messages) = self.rooms.get(room).filter(|_| !empty) else { return Page::new(Vec::new(), false, through, since) };
 
         let limit = query.limit.clamp(1, LARGEST_PAGE);
         let in_time = |at: Timestamp| query.start.is_none_or(|start| at >= start) && query.end.is_none_or(|end| at < end);
@@ -124,7 +133,7 @@ impl History {
         if query.newest {
             found.reverse();
         }
-        Page::new(found, more, through)
+        Page::new(found, more, through, since)
     }
 }
 
@@ -132,6 +141,10 @@ impl History {
 impl MessageStore for MemoryStore {
     fn identity(&self) -> &str {
         &self.identity
+    }
+
+    fn durability(&self) -> Durability {
+        Durability::Volatile
     }
 
     async fn last_epoch(&self) -> Result<u64> {

@@ -23,6 +23,7 @@ use self::reader::Job;
 use self::writer::{Health, Reply, Request, Writer};
 use super::exclusive::Exclusive;
 use super::{Exception, Lease, MessageStore, Page, PageQuery, RoomSummary, StoreStatus, Stored, batch};
+use crate::broker::Durability;
 use crate::{Error, ErrorKind, LogId, NodeId, Position, Result, RoomId};
 
 const ORIGIN: &str = "sqlite";
@@ -157,6 +158,10 @@ fn gone() -> Error {
 impl MessageStore for SqliteStore {
     fn identity(&self) -> &str {
         &self.identity
+    }
+
+    fn durability(&self) -> Durability {
+        Durability::Durable
     }
 
     async fn last_epoch(&self) -> Result<u64> {

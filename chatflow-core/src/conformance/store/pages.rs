@@ -169,6 +169,18 @@ pub async fn the_last_epoch_is_that_of_the_furthest_cursor(subject: &Subject) {
     assert_eq!(store.last_epoch().await.expect("readable"), 9);
 }
 
+/// Guarantee 7: an empty commit counts, and later ones change nothing.
+pub async fn g7_a_log_begins_in_the_epoch_of_its_first_commit(subject: &Subject) {
+    let (store, room) = (&*subject.store, crate::RoomId::new("a").expect("a valid name"));
+    let since = async || store.page(LogId(1), &room, &PageQuery::latest(1)).await.expect("readable").since;
+    let lease = claim(store, LogId(1)).await;
+    assert_eq!(since().await, Position::ZERO);
+    for through in [Position::new(7, 0), Position::new(7, 5), Position::new(9, 0)] {
+        store.commit(&lease, &[], through).await.expect("valid");
+        assert_eq!(since().await, Position::new(7, 0));
+    }
+}
+
 /// After `close` everything says `Closed`, and closing again is fine.
 pub async fn a_closed_store_says_so(subject: &Subject) {
     let store = &*subject.store;

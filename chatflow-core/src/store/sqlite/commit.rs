@@ -121,7 +121,11 @@ pub(super) fn commit(
     }
     if through > watermark {
         let (epoch, offset) = place::halves(through);
-        db.prepare_cached("UPDATE logs SET epoch = ?, \"offset\" = ? WHERE log = ?")?.execute(params![epoch, offset, lease.log.0])?;
+        db.prepare_cached("UPDATE logs SET epoch = ?1, \"offset\" = ?2, began = coalesce(began, ?1) WHERE log = ?3")?.execute(params![
+            epoch,
+            offset,
+            lease.log.0
+        ])?;
     }
     Ok(exceptions)
 }

@@ -50,6 +50,12 @@ pub(super) fn watermark(db: &Connection, log: LogId) -> rusqlite::Result<Positio
     Ok(db.prepare_cached(through)?.query_row([log.0], |row| place::position(row, 0)).optional()?.unwrap_or(Position::ZERO))
 }
 
+/// Where the log's history begins.
+fn since(db: &Connection, log: LogId) -> rusqlite::Result<Position> {
+    let began = "SELECT began, 0 FROM logs WHERE log = ? AND began IS NOT NULL";
+    Ok(db.prepare_cached(began)?.query_row([log.0], |row| place::position(row, 0)).optional()?.unwrap_or(Position::ZERO))
+}
+
 pub(super) fn holds(db: &Connection, lease: &Lease) -> rusqlite::Result<bool> {
     let held = "SELECT 1 FROM logs WHERE log = ? AND generation = ? AND holder IS NOT NULL";
     db.prepare_cached(held)?.exists(params![lease.log.0, lease.generation as i64])
@@ -88,7 +94,7 @@ pub(super) fn page_sql(newest: bool) -> &'static str {
 pub(super) fn page(db: &Connection, log: LogId, room: &RoomId, query: &PageQuery) -> rusqlite::Result<Page> {
     // One snapshot for the watermark and the rows.
     let snapshot = db.unchecked_transaction()?;
-    let through = watermark(&snapshot, log)?;
+    let (through, since) = (watermark(&snapshot, log)?, since(&snapshot, log)?);
     let limit = query.limit.clamp(1, LARGEST_PAGE);
     let mut found = Vec::with_capacity(limit.min(128));
     if let Some(last) = query.before.map_or(Some(through), |before| before_that(before).map(|last| last.min(through))) {
@@ -108,7 +114,7 @@ pub(super) fn page(db: &Connection, log: LogId, room: &RoomId, query: &PageQuery
     if query.newest {
         found.reverse();
     }
-    Ok(Page::new(found, more, through))
+    Ok(Page::new(found, more, through, since))
 }
 
 fn before_that(position: Position) -> Option<Position> {

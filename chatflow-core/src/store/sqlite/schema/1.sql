@@ -3,13 +3,15 @@ CREATE TABLE meta (
     value ANY NOT NULL
 ) STRICT, WITHOUT ROWID;
 
--- The lease and the cursor of each log; `holder` is null once the lease was given back.
+-- The lease and the cursor of each log; `holder` is null once the lease was given back. `began` is the epoch of the first
+-- commit, null before it.
 CREATE TABLE logs (
     log        INTEGER PRIMARY KEY,
     generation INTEGER NOT NULL,
     holder     TEXT,
     epoch      ANY NOT NULL,
-    "offset"   ANY NOT NULL
+    "offset"   ANY NOT NULL,
+    began      ANY
 ) STRICT;
 
 -- Names are kept once. `last` is when the room's last message was accepted, null while it has none.
