@@ -4,6 +4,9 @@
 
 mod support;
 
+use std::sync::Arc;
+
+use chatflow_core::broker::memory::{InMemoryBroker, MemoryBrokerConfig};
 use chatflow_core::protocol::close;
 use chatflow_core::{Deliver, Engine, MessageId};
 use support::{Client, request, text, text_with, v1};
@@ -141,4 +144,23 @@ async fn only_what_survives_is_called_durable() {
     use chatflow_core::store::MemoryStore;
     let engine = Engine::builder().store(std::sync::Arc::new(MemoryStore::default())).build().await.unwrap();
     assert!(!engine.health().await.durable);
+}
+
+#[tokio::test]
+async fn what_the_broker_refuses_is_answered_once_and_may_be_tried_again() {
+    let mut full = MemoryBrokerConfig::default();
+    full.entries = 0;
+    let engine = Engine::builder().broker(Arc::new(InMemoryBroker::new(full))).build().await.unwrap();
+    let mut ada = Client::connect(&engine, request("7")).await;
+    let (first, second) = (MessageId::now_v7(), MessageId::now_v7());
+    ada.send(text_with("hello", first)).await;
+    ada.send(text_with("again", second)).await;
+    for id in [first, second] {
+        let answer = ada.answer().await;
+        assert_eq!((&answer["code"], &answer["retryable"]), (&"overloaded".into(), &true.into()));
+        assert!(answer["retryAfterMs"].as_u64().is_some_and(|ms| ms > 0));
+        assert_eq!(answer["messageId"], id.to_string());
+    }
+    let stats = engine.stats();
+    assert_eq!((stats.accepted, stats.refused), (0, 2), "each counts once");
 }

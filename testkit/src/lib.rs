@@ -1,1 +1,25 @@
-//! x
+//! What proves ChatFlow under faults: a server in a process of its own that can be killed and started again, clients that
+//! share no code with the client library, a browser, and a check of what everybody saw against what the history has.
+//!
+//! Everything here panics when it can't do its work: it is for tests alone.
+
+#![allow(clippy::unwrap_used)]
+
+mod chance;
+mod history;
+pub mod http;
+mod ledger;
+mod member;
+mod publisher;
+mod server;
+mod socket;
+mod wait;
+
+pub use chance::{between, chance};
+pub use history::{History, Row};
+pub use ledger::{Ledger, Seen, Sent};
+pub use member::{Habit, Member};
+pub use publisher::{Publisher, Refusals};
+pub use server::{DatabaseLock, Options, Server, raise_file_limit};
+pub use socket::{Frame, Socket, text_message};
+pub use wait::{eventually, eventually_async};

@@ -1,0 +1,193 @@
+//! The real server, in a process of its own.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Duration;
+
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use rusqlite::Connection;
+use tempfile::TempDir;
+
+use crate::http::{self, Response};
+use crate::{between, eventually};
+
+/// Below the ports that Linux gives to outgoing connections. Among those, a client that keeps connecting to a server that is away
+/// is sooner or later given the server's own port, and connects to itself.
+const PORTS: std::ops::Range<u16> = 15_000..32_000;
+
+/// How a server is started.
+#[derive(Debug, Clone, Default)]
+pub struct Options(Vec<String>);
+
+impl Options {
+    /// As the server is by default.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// With a setting of the configuration, such as `broker.entries`.
+    #[must_use]
+    pub fn set(mut self, key: &str, value: impl std::fmt::Display) -> Self {
+        self.0.extend(["--set".to_owned(), format!("{key}={value}")]);
+        self
+    }
+}
+
+/// A server with a folder and a port of its own, which it keeps over restarts. Killed when dropped.
+#[derive(Debug)]
+pub struct Server {
+    /// Where it listens.
+    pub address: SocketAddr,
+    options: Options,
+    folder: TempDir,
+    child: Child,
+}
+
+impl Server {
+    /// Starts one; it listens once this returns.
+    ///
+    /// # Panics
+    /// There is no such program, or it does not start.
+    pub fn start(options: Options) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        for _ in 0..20 {
+            let port = between(Duration::from_nanos(PORTS.start.into()), Duration::from_nanos(PORTS.end.into())).as_nanos() as u16;
+            let address = SocketAddr::from(([127, 0, 0, 1], port));
+            if std::net::TcpListener::bind(address).is_err() {
+                continue;
+            }
+            if let Ok(child) = launch(&folder, address, &options) {
+                return Self { address, options, folder, child };
+            }
+        }
+        panic!("the server does not start: {}", read_log(&folder));
+    }
+
+    /// Starts it again, after its end: the same port, the same database.
+    ///
+    /// # Panics
+    /// It does not start.
+    pub fn restart(&mut self) {
+        let launched = launch(&self.folder, self.address, &self.options);
+        self.child = launched.unwrap_or_else(|line| panic!("the server said {line:?} and logged {}", self.log()));
+    }
+
+    /// Ends it as a crash does: nothing is flushed, nothing is said.
+    pub fn kill9(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// Asks it to drain and end.
+    pub fn terminate(&self) {
+        kill(Pid::from_raw(self.child.id() as i32), Signal::SIGTERM).unwrap();
+    }
+
+    /// Waits for its end.
+    pub async fn ended(&mut self, within: Duration) -> ExitStatus {
+        eventually("the server ends", within, || self.child.try_wait().unwrap()).await
+    }
+
+    /// Everything that it has logged, over all restarts.
+    pub fn log(&self) -> String {
+        read_log(&self.folder)
+    }
+
+    /// Its address for the client library.
+    pub fn url(&self) -> String {
+        format!("ws://{}", self.address)
+    }
+
+    /// Its database.
+    pub fn database(&self) -> PathBuf {
+        self.folder.path().join("chatflow.db")
+    }
+
+    /// Asks for a path.
+    pub async fn get(&self, path: &str) -> Response {
+        http::get(self.address, path).await.unwrap_or_else(|error| panic!("GET {path}: {error}"))
+    }
+
+    /// One figure of `/metrics`, by its JSON name.
+    pub async fn metric(&self, name: &str) -> u64 {
+        let text = self.get("/metrics").await.body;
+        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        line.and_then(|value| value.parse().ok()).unwrap_or_else(|| panic!("no {name} in {text}"))
+    }
+
+    /// Bytes of memory that it occupies.
+    pub fn resident_bytes(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.trim().trim_end_matches("kB").trim().parse::<u64>().unwrap() * 1024
+    }
+
+    /// Takes the database's write lock, so that nothing can be committed until the lock is dropped. Readers go on.
+    pub fn lock_database(&self) -> DatabaseLock {
+        let db = Connection::open(self.database()).unwrap();
+        db.busy_timeout(Duration::from_secs(10)).unwrap();
+        db.execute_batch("BEGIN IMMEDIATE").unwrap();
+        DatabaseLock(db)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if std::thread::panicking() {
+            eprintln!("the server's log:\n{}", self.log());
+        }
+    }
+}
+
+/// The write lock of a server's database, until it is dropped.
+#[derive(Debug)]
+pub struct DatabaseLock(#[expect(dead_code, reason = "held, not used")] Connection);
+
+/// Lets this process open as many files as the system allows: each connection is one.
+pub fn raise_file_limit() {
+    let (_, most) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+    setrlimit(Resource::RLIMIT_NOFILE, most, most).unwrap();
+}
+
+/// The program: `$CHATFLOW_SERVER`, or beside the tests.
+fn program() -> PathBuf {
+    let named = std::env::var_os("CHATFLOW_SERVER").map(PathBuf::from);
+    let path = named.unwrap_or_else(|| {
+        let test = std::env::current_exe().unwrap();
+        test.ancestors().nth(2).unwrap().join("chatflow-server")
+    });
+    let release = if cfg!(debug_assertions) { "" } else { " --release" };
+    assert!(path.is_file(), "{} is not there: build it with `cargo build{release} -p chatflow-server`", path.display());
+    path
+}
+
+/// Runs the program until it says that it listens; otherwise what it said.
+fn launch(folder: &TempDir, address: SocketAddr, options: &Options) -> Result<Child, String> {
+    let mut command = Command::new(program());
+    // Not what the environment of whoever runs the tests says.
+    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("CHATFLOW_")) {
+        command.env_remove(name);
+    }
+    let log = File::options().create(true).append(true).open(folder.path().join("log")).unwrap();
+    command.current_dir(folder.path()).args(["--listen", &address.to_string()]).args(&options.0).stdout(Stdio::piped()).stderr(log);
+    let mut child = command.spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    if line.contains(&format!("listening on {address}")) {
+        return Ok(child);
+    }
+    let _ = child.kill();
+    let _ = child.wait();
+    Err(line)
+}
+
+fn read_log(folder: &TempDir) -> String {
+    std::fs::read_to_string(folder.path().join("log")).unwrap_or_default()
+}
