@@ -1,1 +1,1 @@
-//! x
+//! ChatFlow, measured. The benches are files beside this one: `cargo bench --bench NAME`.

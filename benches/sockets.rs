@@ -1,15 +1,22 @@
 //! The fan-out path over real sockets: a server on one core, members on the other.
 //!
-//! `cargo bench --bench sockets -- [--rooms 20] [--members 50] [--windows 1,16,256] [--seconds 5] [--frame 200] [--store none]`
+//! `cargo bench --bench sockets -- [--rooms 20] [--members 50] [--windows 1,16,256] [--seconds 5] [--frame 200] [--store none]
+//! [--reference]`
 //!
 //! It starts the release server (built before: `cargo build --release -p chatflow-server`, or `--server PATH`) pinned to core 0
 //! and itself to core 1. One member of each room publishes; message k of a room goes out once every member has received
 //! message k − W. A delivery is one broadcast frame read by one member. Reported: deliveries per second, per second of the server's
 //! CPU, and the slowest room against the mean.
+//!
+//! With `--reference` ChatFlow takes turns with the [floor]: a server that only reads and writes. Three rounds of both, and what part
+//! of the floor's deliveries per CPU second ChatFlow has, the median of the rounds. `--test` runs the floor alone, for a moment.
+
+mod floor;
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::io::{BufRead, BufReader, Read};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -25,7 +32,11 @@ struct Options {
     seconds: f64,
     frame: usize,
     store: String,
-    server: String,
+    server: PathBuf,
+    reference: bool,
+    test: bool,
+    /// To be the floor, not the bench.
+    serve: bool,
 }
 
 fn options() -> Options {
@@ -36,10 +47,23 @@ fn options() -> Options {
         seconds: 5.0,
         frame: 200,
         store: "none".into(),
-        server: concat!(env!("CARGO_MANIFEST_DIR"), "/../target/release/chatflow-server").into(),
+        // Benches and release programs are built into one folder, this one into `deps` in it.
+        server: myself().ancestors().nth(2).expect("a folder").join("chatflow-server"),
+        reference: false,
+        test: false,
+        serve: false,
     };
     let mut args = std::env::args().skip(1).filter(|arg| arg != "--bench");
     while let Some(name) = args.next() {
+        match name.as_str() {
+            "--reference" => options.reference = true,
+            "--test" => (options.test, options.rooms, options.members, options.seconds) = (true, 2, 3, 0.2),
+            SERVE => options.serve = true,
+            _ => {}
+        }
+        if ["--reference", "--test", SERVE].contains(&name.as_str()) {
+            continue;
+        }
         let value = args.next().unwrap_or_else(|| panic!("{name} needs a value"));
         match name.as_str() {
             "--rooms" => options.rooms = value.parse().expect("a number"),
@@ -48,11 +72,25 @@ fn options() -> Options {
             "--seconds" => options.seconds = value.parse().expect("a number"),
             "--frame" => options.frame = value.parse().expect("a number"),
             "--store" => options.store = value,
-            "--server" => options.server = value,
+            "--server" => options.server = value.into(),
             _ => panic!("unknown option {name}"),
         }
     }
     options
+}
+
+/// Makes this program the floor.
+const SERVE: &str = "--serve-the-floor";
+
+fn myself() -> PathBuf {
+    std::env::current_exe().expect("this program")
+}
+
+/// Who is measured.
+#[derive(Clone, Copy, PartialEq)]
+enum Who {
+    ChatFlow,
+    Floor,
 }
 
 /// The server, ended when dropped.
@@ -63,16 +101,20 @@ struct Server {
 }
 
 impl Server {
-    fn start(options: &Options) -> Self {
+    fn start(options: &Options, who: Who) -> Self {
         let dir = tempfile::tempdir().expect("a temporary folder");
         let store = options.store.replace("sqlite:", &format!("sqlite:{}/", dir.path().display()));
-        let mut child = Command::new("taskset")
-            .args(["-c", "0", &options.server, "--listen", "127.0.0.1:0", "--store", &store])
-            .args(["--set", "limits.publish_rate_anonymous=0", "--set", "log.level=warn"])
-            .stdout(Stdio::piped())
-            .current_dir(dir.path())
-            .spawn()
-            .unwrap_or_else(|error| panic!("{} does not start: {error}", options.server));
+        let mut command = Command::new("taskset");
+        command.args(["-c", "0"]);
+        match who {
+            Who::ChatFlow => {
+                command.arg(&options.server).args(["--listen", "127.0.0.1:0", "--store", &store]);
+                command.args(["--set", "limits.publish_rate_anonymous=0", "--set", "log.level=warn"]);
+            }
+            Who::Floor => drop(command.arg(myself()).args([SERVE, "--frame", &options.frame.to_string()])),
+        }
+        let started = command.stdout(Stdio::piped()).current_dir(dir.path()).spawn();
+        let mut child = started.unwrap_or_else(|error| panic!("the server does not start: {error}"));
         let mut lines = BufReader::new(child.stdout.take().expect("piped")).lines();
         let address = loop {
             let line = lines.next().expect("the server says where it listens").expect("text");
@@ -206,71 +248,112 @@ async fn read_member(mut reader: OwnedReadHalf, member: usize, room: Rc<RefCell<
     }
 }
 
-async fn measure(options: &Options) {
+/// What a run came to.
+struct Outcome {
+    per_second: f64,
+    per_cpu_second: f64,
+    /// The slowest room's deliveries against the mean.
+    slowest: f64,
+    resident_kib: u64,
+}
+
+/// Rooms full of members that keep `w` messages on their way.
+async fn run(options: &Options, who: Who, w: u64) -> Outcome {
     let frame = Rc::new(message(options.frame));
-    println!("{} rooms × {} members, frames of {} bytes, --store {}", options.rooms, options.members, frame.len() - 8, options.store);
-    println!("{:>8} {:>14} {:>22} {:>14} {:>12}", "window", "deliveries/s", "per server-CPU-second", "slowest room", "server RSS");
-    for &w in &options.windows {
-        let server = Server::start(options);
-        let window = Rc::new(RefCell::new(0));
-        let mut rooms = Vec::new();
-        let mut tasks = Vec::new();
-        for r in 0..options.rooms {
-            let mut readers = Vec::new();
-            let mut writers = Vec::new();
-            for _ in 0..options.members {
-                let (reader, writer) = join(&server.address, r + 1).await;
-                readers.push(reader);
-                writers.push(writer);
+    let server = Server::start(options, who);
+    let window = Rc::new(RefCell::new(0));
+    let mut rooms = Vec::new();
+    let mut tasks = Vec::new();
+    for r in 0..options.rooms {
+        let (mut readers, mut writers) = (Vec::new(), Vec::new());
+        for _ in 0..options.members {
+            let (reader, writer) = join(&server.address, r + 1).await;
+            readers.push(reader);
+            writers.push(writer);
+        }
+        rooms.push((readers, writers));
+    }
+    let rooms: Vec<_> = rooms
+        .into_iter()
+        .map(|(readers, mut writers)| {
+            let writer = writers.swap_remove(0);
+            let room = Room { counts: vec![0; readers.len()], least: 0, sent: 0, writer, _silent: writers, unsent: VecDeque::new() };
+            let room = Rc::new(RefCell::new(room));
+            for (member, reader) in readers.into_iter().enumerate() {
+                let reading = read_member(reader, member, Rc::clone(&room), Rc::clone(&window), Rc::clone(&frame));
+                tasks.push(tokio::task::spawn_local(reading));
             }
-            rooms.push((readers, writers));
+            room
+        })
+        .collect();
+    *window.borrow_mut() = w;
+    for room in &rooms {
+        room.borrow_mut().publish(w, &frame);
+    }
+    let count = |room: &Rc<RefCell<Room>>| room.borrow().counts.iter().sum::<u64>();
+    // The first moments belong to caches and buffers.
+    tokio::time::sleep(Duration::from_secs_f64(options.seconds.min(1.0))).await;
+    let before: Vec<u64> = rooms.iter().map(count).collect();
+    let (start, cpu) = (Instant::now(), server.cpu());
+    tokio::time::sleep(Duration::from_secs_f64(options.seconds)).await;
+    let (elapsed, cpu) = (start.elapsed().as_secs_f64(), server.cpu() - cpu);
+    let done: Vec<u64> = rooms.iter().zip(&before).map(|(room, before)| count(room) - before).collect();
+    tasks.iter().for_each(|task| task.abort());
+    let total = done.iter().sum::<u64>() as f64;
+    let slowest = *done.iter().min().expect("rooms") as f64 / (total / done.len() as f64);
+    Outcome { per_second: total / elapsed, per_cpu_second: total / cpu, slowest, resident_kib: server.resident_kib() }
+}
+
+async fn measure(options: &Options) {
+    let bytes = message(options.frame).len() - 8;
+    println!("{} rooms × {} members, frames of {bytes} bytes, --store {}", options.rooms, options.members, options.store);
+    println!(
+        "{:>8} {:>8} {:>14} {:>22} {:>14} {:>12}",
+        "window", "", "deliveries/s", "per server-CPU-second", "slowest room", "server RSS"
+    );
+    for &w in &options.windows {
+        let show = |name: &str, outcome: &Outcome| {
+            let Outcome { per_second, per_cpu_second, slowest, resident_kib } = outcome;
+            println!("{w:>8} {name:>8} {per_second:>14.0} {per_cpu_second:>22.0} {:>13.1}% {resident_kib:>8} KiB", slowest * 100.0);
+        };
+        if options.test {
+            let floor = run(options, Who::Floor, w).await;
+            assert!(floor.per_second > 0.0, "nothing was delivered");
+            show("floor", &floor);
+            continue;
         }
-        let rooms: Vec<_> = rooms
-            .into_iter()
-            .map(|(readers, mut writers)| {
-                let writer = writers.swap_remove(0);
-                let room = Room { counts: vec![0; readers.len()], least: 0, sent: 0, writer, _silent: writers, unsent: VecDeque::new() };
-                let room = Rc::new(RefCell::new(room));
-                for (member, reader) in readers.into_iter().enumerate() {
-                    tasks.push(tokio::task::spawn_local(read_member(
-                        reader,
-                        member,
-                        Rc::clone(&room),
-                        Rc::clone(&window),
-                        Rc::clone(&frame),
-                    )));
-                }
-                room
-            })
-            .collect();
-        *window.borrow_mut() = w;
-        for room in &rooms {
-            room.borrow_mut().publish(w, &frame);
+        let mut ratios = Vec::new();
+        for _ in 0..if options.reference { 3 } else { 1 } {
+            let chatflow = run(options, Who::ChatFlow, w).await;
+            show("ChatFlow", &chatflow);
+            if options.reference {
+                let floor = run(options, Who::Floor, w).await;
+                show("floor", &floor);
+                ratios.push(chatflow.per_cpu_second / floor.per_cpu_second);
+            }
         }
-        let count = |room: &Rc<RefCell<Room>>| room.borrow().counts.iter().sum::<u64>();
-        tokio::time::sleep(Duration::from_secs(1)).await;
-        let before: Vec<u64> = rooms.iter().map(count).collect();
-        let (start, cpu) = (Instant::now(), server.cpu());
-        tokio::time::sleep(Duration::from_secs_f64(options.seconds)).await;
-        let (elapsed, cpu) = (start.elapsed().as_secs_f64(), server.cpu() - cpu);
-        let done: Vec<u64> = rooms.iter().zip(&before).map(|(room, before)| count(room) - before).collect();
-        let total: u64 = done.iter().sum();
-        let slowest = *done.iter().min().expect("rooms") as f64 / (total as f64 / done.len() as f64);
-        println!(
-            "{w:>8} {:>14.0} {:>22.0} {:>13.1}% {:>8} KiB",
-            total as f64 / elapsed,
-            total as f64 / cpu,
-            slowest * 100.0,
-            server.resident_kib()
-        );
-        tasks.iter().for_each(|task| task.abort());
+        ratios.sort_by(f64::total_cmp);
+        if let [_, median, _] = ratios[..] {
+            println!("{w:>8} ChatFlow has {:.0}% of the floor's deliveries per CPU second", median * 100.0);
+        }
     }
 }
 
 fn main() {
+    // `cargo test` builds every bench and starts it without this.
+    if !std::env::args().any(|arg| arg == "--bench") {
+        return println!("measured by cargo bench --bench sockets");
+    }
     let options = options();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let local = tokio::task::LocalSet::new();
+    if options.serve {
+        return local.block_on(&runtime, floor::serve(&message(options.frame)));
+    }
+    if !options.test && !options.server.exists() {
+        return println!("sockets: not measured, {} is not there: cargo build --release -p chatflow-server", options.server.display());
+    }
     // This process's one thread goes to core 1, away from the server's.
     let _ = Command::new("taskset").args(["-cp", "1", &std::process::id().to_string()]).stdout(Stdio::null()).status();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-    tokio::task::LocalSet::new().block_on(&runtime, measure(&options));
+    local.block_on(&runtime, measure(&options));
 }

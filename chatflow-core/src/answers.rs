@@ -93,7 +93,7 @@ impl Answers {
             while log.fates.len() > FATES {
                 log.fates.pop_first();
             }
-            let later = log.waiting.split_off(&Position::new(through.epoch, through.offset.saturating_add(1)));
+            let later = log.waiting.split_off(&through.next());
             let done = std::mem::replace(&mut log.waiting, later);
             let fate = |position| if log.fates.is_empty() { None } else { log.fates.get(&position).copied() };
             done.into_iter().map(|(position, pending)| (fate(position), position, pending)).collect()

@@ -178,6 +178,20 @@ pub enum From {
     Oldest,
 }
 
+impl From {
+    /// Where a reader stands in a log that holds what follows `oldest`, up to `tail`, and the events that it is told first. `oldest`
+    /// and `tail` are of one epoch; a log that holds nothing has both in the same place.
+    pub fn attach(self, oldest: Position, tail: Position) -> (Position, Vec<Event>) {
+        let (at, lost) = match self {
+            Self::Present => (tail, None),
+            Self::Oldest => (oldest, None),
+            Self::After(last) if (oldest..=tail).contains(&last) => (last, None),
+            Self::After(last) => (oldest, Some(Event::Lost { last, epoch: oldest.epoch })),
+        };
+        (at, lost.into_iter().chain([Event::Attached(at)]).collect())
+    }
+}
+
 /// An entry that came back from the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Delivered {
@@ -216,6 +230,13 @@ pub struct Status {
     pub depths: Vec<u64>,
 }
 
+impl Status {
+    /// A state; brokers make them.
+    pub fn new(healthy: bool, detail: impl Into<String>, depths: Vec<u64>) -> Self {
+        Self { healthy, detail: detail.into(), depths }
+    }
+}
+
 /// An ordered set of logs.
 ///
 /// A room lives in one log, so its order is the log's order, the same for everybody who reads it.
@@ -234,7 +255,8 @@ pub struct Status {
 ///    the reader.
 /// 7. **Epochs.** Positions handed out after `open(floor)` on a log that lost entries are greater than any of
 ///    an epoch up to `floor`.
-/// 8. **Close.** After `close`, `submit` is refused with [`ErrorKind::Closed`](crate::ErrorKind::Closed) and streams end.
+/// 8. **Close.** After `close`, `submit` is refused with [`ErrorKind::Closed`](crate::ErrorKind::Closed). Streams give what they
+///    have not given yet and end, without an error; they end for no other reason. A new `read` fails with the same kind or ends.
 #[async_trait]
 pub trait Broker: Debug + Send + Sync + 'static {
     /// What this broker is. Does not change.

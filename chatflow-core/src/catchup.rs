@@ -43,6 +43,7 @@ pub(crate) async fn catch_up(
     begins: impl FnOnce(Option<Position>) + Send,
 ) {
     let pages = Pages { engine: &engine, store: &*store, log: member.log, room: &member.room };
+    let Some(place) = member.outlet.place_for_a_page(WAITING).await else { return };
     let first = match past {
         Past::After(position) => pages.after(&member, position).await,
         Past::Newest(n) => pages.read(&member, |end| PageQuery { before: Some(end), ..PageQuery::latest(n) }).await,
@@ -56,17 +57,16 @@ pub(crate) async fn catch_up(
     };
     begins(Some(last));
     last = engine.show_page(&member, &page, last, more, seen);
+    drop(place);
     loop {
         match engine.registry.join(&member, Start::After(last), &engine.show, &mut |_| ()) {
             Ok(()) | Err(NotThere::Ahead { .. }) => return,
             Err(NotThere::Behind { .. }) => {}
         }
-        member.outlet.room_below(WAITING).await;
-        if member.outlet.is_over() {
-            return;
-        }
+        let Some(place) = member.outlet.place_for_a_page(WAITING).await else { return };
         let Some((page, seen)) = pages.after(&member, last).await else { return };
         let next = engine.show_page(&member, &page, last, page.more, seen);
+        drop(place);
         if next == last {
             // The history has not reached what memory begins with: the writer is behind.
             sleep(Duration::from_millis(20)).await;

@@ -17,7 +17,8 @@ use crate::{Draft, Message, Position, Violation};
 /// 1. `decode` never panics, whatever the frame, and takes time linear in its length.
 /// 2. What `body` makes of a draft is all that `broadcast` needs besides the message's server fields: a message read
 ///    back from the history is shown in the same bytes as it was live.
-/// 3. Two drafts have the same `digest` exactly if they say the same; times do not count.
+/// 3. Two drafts have the same `digest` exactly if they say the same; times do not count. The history keeps digests, so they
+///    are the same on every node and in every later version of the program.
 pub trait Codec: Debug + Send + Sync + 'static {
     /// Reads a client's frame.
     ///

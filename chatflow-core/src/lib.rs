@@ -28,6 +28,7 @@ mod websocket;
 
 pub use auth::{Action, AllowAll, Anonymous, Authenticator, Authorizer, Credentials, Identity};
 pub use broker::{Broker, LogId, Profile};
+pub use bytestring::ByteString;
 pub use chat::ChatCodec;
 pub use codec::{BadFrame, Codec};
 pub use engine::{

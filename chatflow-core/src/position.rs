@@ -29,6 +29,12 @@ impl Position {
         Self { epoch, offset }
     }
 
+    /// The entry after this one, in its epoch.
+    #[must_use]
+    pub const fn next(self) -> Self {
+        Self { epoch: self.epoch, offset: self.offset.saturating_add(1) }
+    }
+
     /// 24 bytes that sort as positions do.
     pub fn to_bytes(self) -> [u8; 24] {
         let mut bytes = [0; 24];

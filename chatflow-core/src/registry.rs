@@ -1,7 +1,9 @@
 //! Who is in which room on this node, and what they are sent.
 
 mod fanout;
+mod helping;
 mod local;
+mod log;
 mod member;
 mod outlet;
 mod room;

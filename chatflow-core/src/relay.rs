@@ -109,17 +109,16 @@ impl Relay {
         }
         loop {
             match self.broker.read(self.log, Reader::Node, from).await {
-                Ok(mut events) => {
-                    while let Some(event) = self.next(&mut events).await {
-                        match event {
-                            Ok(event) => self.take(event, &mut attached).await,
-                            Err(error) => {
-                                tracing::warn!(log = self.log.0, %error, "reading the log failed; reading again");
-                                break;
-                            }
+                Ok(mut events) => loop {
+                    match self.next(&mut events).await {
+                        Some(Ok(event)) => self.take(event, &mut attached).await,
+                        Some(Err(error)) => {
+                            tracing::warn!(log = self.log.0, %error, "reading the log failed; reading again");
+                            break;
                         }
+                        None => return self.finish().await,
                     }
-                }
+                },
                 Err(error) if error.kind() == crate::ErrorKind::Closed => return self.finish().await,
                 Err(error) => tracing::warn!(log = self.log.0, %error, "the log can't be read; trying again"),
             }

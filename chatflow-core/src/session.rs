@@ -14,7 +14,7 @@ use crate::engine::{Ack, ConnectRequest, Deliver, Inner};
 use crate::protocol::{self, Dialect, ERRORS_IN_A_ROW, ErrorFrame, Event, MemberInfo, Op, close, code};
 use crate::rate::Bucket;
 use crate::registry::{Member, NotThere, Outlet, Start, put_event};
-use crate::{Draft, Position, RoomId, Violation, kind};
+use crate::{BadFrame, Draft, Position, RoomId, Violation, kind};
 
 /// One connection's state, kept by the task that reads from it. Dropping it leaves every room.
 pub(crate) struct Session {
@@ -84,15 +84,12 @@ impl Session {
         {
             return match op {
                 Ok(op) => self.operate(op),
-                Err(error) => self.refuse(ErrorFrame::new(code::BAD_OP, vec![error])),
+                Err(bad) => self.refuse_frame(&bad),
             };
         }
         match self.engine.codec.decode(&frame) {
             Ok(draft) => self.publish(draft),
-            Err(bad) => {
-                let id = bad.id.map(|id| id.to_string());
-                self.refuse(ErrorFrame::violations(bad.code, &bad.violations).about(id, bad.reference));
-            }
+            Err(bad) => self.refuse_frame(&bad),
         }
     }
 
@@ -262,6 +259,11 @@ impl Session {
             (None, Some(_)) => Some(Violation::new("username", "is not yours")),
             (None, None) => None,
         }
+    }
+
+    fn refuse_frame(&mut self, bad: &BadFrame) {
+        let id = bad.id.as_ref().map(ToString::to_string);
+        self.refuse(ErrorFrame::violations(bad.code, &bad.violations).about(id, bad.reference.clone()));
     }
 
     /// Tells the client what was wrong. Ten in a row end the connection, unless the state of the server was the reason.

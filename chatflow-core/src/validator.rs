@@ -157,9 +157,14 @@ impl ChatValidator {
     }
 }
 
-/// Control characters, and the marks that turn or hide text (bidi overrides, zero width): a name must not hold them.
+/// Control characters, and what turns, breaks or hides text: bidi marks and overrides, line separators, characters without a
+/// width, tags (Unicode's `Default_Ignorable_Code_Point` without variation selectors, which emoji need). A name holds none.
 fn is_invisible(c: char) -> bool {
-    c.is_control() || matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
+    c.is_control()
+        || matches!(c,
+            '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}' | '\u{180b}'..='\u{180f}'
+            | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{3164}' | '\u{feff}' | '\u{ffa0}'
+            | '\u{fff0}'..='\u{fffb}' | '\u{1bca0}'..='\u{1bca3}' | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e0fff}')
 }
 
 impl MessageValidator for ChatValidator {
@@ -241,7 +246,9 @@ mod tests {
         }
         let any = ChatValidator::new(Limits { username_alphanumeric: false, ..Limits::default() });
         assert!(any.validate(&Draft { name: "José 7".into(), ..good() }).is_ok());
-        assert!(any.validate(&Draft { name: "Jos\u{200b}é".into(), ..good() }).is_err());
+        for hidden in ["\u{200b}", "\u{ad}", "\u{61c}", "\u{2028}", "\u{2066}", "\u{3164}", "\u{e0041}"] {
+            assert!(any.validate(&Draft { name: format!("Jos{hidden}é").into(), ..good() }).is_err(), "{hidden:?}");
+        }
     }
 
     #[test]

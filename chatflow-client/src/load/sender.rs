@@ -39,6 +39,9 @@ pub(super) struct Sender {
     /// The server asked for a pause until then.
     hold: Option<Instant>,
     finished: bool,
+    /// The position of its last message, by the answers; and when it stops waiting to see it.
+    newest_answer: Option<Position>,
+    leaves: Option<Instant>,
     events: mpsc::UnboundedSender<Event>,
     phase: watch::Receiver<Phase>,
     answers: Vec<Acknowledged>,
@@ -63,6 +66,8 @@ impl Sender {
             rows,
             hold: None,
             finished: false,
+            newest_answer: None,
+            leaves: None,
             events,
             phase: run.phase.subscribe(),
             answers: Vec::new(),
@@ -155,12 +160,12 @@ impl Sender {
             let next = self.fill(socket, now)?;
             if self.flight.len() == 0 && next == Next::Never {
                 self.tell_finished();
-                if self.warmup {
+                if self.warmup && self.has_seen_its_own(now) {
                     return Ok(());
                 }
             }
             let next = if let Next::At(instant) = next { Some(instant) } else { None };
-            let wake = self.flight.wake().into_iter().chain(next).min().unwrap_or(now + Duration::from_secs(60));
+            let wake = self.flight.wake().into_iter().chain(next).chain(self.leaves).min().unwrap_or(now + Duration::from_secs(60));
             tokio::select! {
                 biased;
                 result = socket.read(&mut frames) => {
@@ -177,6 +182,13 @@ impl Sender {
                 () = tokio::time::sleep_until(wake.into()) => {}
             }
         }
+    }
+
+    /// Whether it may leave: an answer may overtake the broadcast, and where nobody else is a member, nobody else would see it.
+    fn has_seen_its_own(&mut self, now: Instant) -> bool {
+        let Some(membership) = self.membership else { return true };
+        let leaves = *self.leaves.get_or_insert(now + self.run.setup.patience);
+        self.run.ledger.last(membership) >= self.newest_answer || now >= leaves
     }
 
     /// Writes as many new messages as may be under way; when it may go on.
@@ -284,6 +296,7 @@ impl Sender {
         let first = run.sent.answer(number);
         *firsts += usize::from(first);
         self.answers.push(Acknowledged { number, position: frame.position });
+        self.newest_answer = self.newest_answer.max(frame.position);
         if !self.flight.settle(nth) {
             if !first && run.sent.written_once(number) {
                 run.violations.add(Kind::WrongAnswer, || format!("{id} was sent once and answered twice"));

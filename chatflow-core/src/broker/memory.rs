@@ -172,24 +172,16 @@ impl Broker for InMemoryBroker {
             if state.closed {
                 return Err(closed());
             }
-            let oldest = state.base - 1;
-            let (at, lost) = match from {
-                From::Present => (state.tail(), None),
-                From::Oldest => (oldest, None),
-                From::After(last) => match u64::try_from(last.offset) {
-                    Ok(offset) if last.epoch == state.epoch && (oldest..=state.tail()).contains(&offset) => (offset, None),
-                    _ => (oldest, Some(last)),
-                },
-            };
+            let (at, first) = from.attach(state.position(state.base - 1), state.position(state.tail()));
+            // An offset of this log's own, so it fits.
+            let at = at.offset as u64;
             let id = state.next_reader;
             state.next_reader += 1;
             state.readers.insert(id, at);
-            let attached = Event::Attached(state.position(at));
-            let first = lost.map(|last| Event::Lost { last, epoch: state.epoch }).into_iter().chain([attached]);
-            (first.map(Ok).collect::<Vec<_>>(), Tail { log: Arc::clone(&log), id, at })
+            (first, Tail { log: Arc::clone(&log), id, at })
         };
-        let rest = stream::unfold(tail, |mut tail| async move { tail.next().await.map(|event| (Ok(event), tail)) });
-        Ok(stream::iter(first).chain(rest).boxed())
+        let rest = stream::unfold(tail, |mut tail| async move { tail.next().await.map(|event| (event, tail)) });
+        Ok(stream::iter(first).chain(rest).map(Ok).boxed())
     }
 
     async fn settle(&self, log: LogId, through: Position) -> Result<()> {

@@ -7,13 +7,11 @@ use std::fmt;
 use bytestring::ByteString;
 use serde::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
-use crate::{BadFrame, Draft, MessageId, Violation, protocol::code};
+use crate::protocol::{DEEPEST, TOO_DEEP, code};
+use crate::{BadFrame, Draft, MessageId, Violation};
 
-/// How deep a frame may nest.
-const DEEPEST: usize = 32;
 /// Beyond this, a JSON number has lost digits on its way through JavaScript.
 const LARGEST_NUMBER: u64 = 1 << 53;
-const TOO_DEEP: &str = "nested deeper than 32";
 
 /// The fields that mean something, in the order of [`Fields`]; all others are ignored.
 const NAMES: [&str; 8] = ["userId", "username", "message", "timestamp", "messageType", "messageId", "roomId", "ref"];

@@ -289,6 +289,10 @@ pub async fn g8_a_closed_broker_refuses_and_streams_end(subject: Subject) {
     assert_eq!(refused.error.kind(), ErrorKind::Closed);
     assert_eq!(texts(&next(&mut events, 1).await), ["last"]);
     assert!(in_time(events.next()).await.is_none(), "the stream ends");
+    match broker.read(LOG, Reader::Node, From::Present).await {
+        Err(error) => assert_eq!(error.kind(), ErrorKind::Closed),
+        Ok(events) => drop(in_time(events.collect::<Vec<_>>()).await),
+    }
 }
 
 /// Guarantee 5: a reader that is gone keeps nothing from being settled.

@@ -84,7 +84,11 @@ impl Inner {
         }
     }
 
-    /// Gives a message to the broker; `taken` is called before anybody can be answered.
+    /// Gives a message to the broker; `taken` is called before anybody can be answered. What the broker says of it, a refusal too, is
+    /// told to `reply`.
+    ///
+    /// # Errors
+    /// The engine is draining; `reply` is not told.
     pub(crate) fn give(&self, message: Message, draft: &Draft, ack: Ack, reply: Reply, taken: impl FnOnce()) -> Result<()> {
         if self.draining.load(Relaxed) {
             return Err(Error::new(ErrorKind::Draining, "engine", "the server is shutting down"));
@@ -113,17 +117,11 @@ impl Inner {
         };
         taken();
         match self.broker.submit(entry, Receipt::new(Box::new(pending))) {
-            Ok(()) => {
-                self.counters.accepted.add(1);
-                Ok(())
-            }
-            Err(refused) => {
-                // By the receipt, as any other failure: dropped, it would say on its own that the outcome is not known, and the sender
-                // would have two answers to one message.
-                refused.receipt.failed(refused.error);
-                Ok(())
-            }
+            Ok(()) => self.counters.accepted.add(1),
+            // The answer's one way to the sender is its receipt.
+            Err(refused) => refused.receipt.failed(refused.error),
         }
+        Ok(())
     }
 }
 

@@ -11,7 +11,7 @@ use bytes::{Buf, Bytes, BytesMut};
 use futures::task::AtomicWaker;
 use parking_lot::Mutex;
 use tokio::io::AsyncWrite;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore, SemaphorePermit};
 
 use super::fanout::{Fanout, Work};
 use super::member::Member;
@@ -38,12 +38,15 @@ pub struct Outlet {
     reader: AtomicWaker,
     /// Told when all that waited was written, and at the end.
     drained: Notify,
+    /// Who may leave the next page of the past here.
+    page: Semaphore,
     /// Bytes that wait, and messages whose answer is due: the reading side pauses beyond its bounds.
     waiting: AtomicUsize,
     unanswered: AtomicUsize,
     /// When the client was last heard, and whether and when the connection began to close, in ticks of the engine.
     pub(crate) heard: AtomicU32,
-    pinged: AtomicBool,
+    /// What `heard` was, and 1, when the client was last pinged.
+    pinged: AtomicU32,
     closing_since: AtomicU32,
     fanout: Arc<Fanout>,
 }
@@ -102,10 +105,11 @@ impl Outlet {
             over: AtomicBool::new(false),
             reader: AtomicWaker::new(),
             drained: Notify::new(),
+            page: Semaphore::const_new(1),
             waiting: AtomicUsize::new(0),
             unanswered: AtomicUsize::new(0),
             heard: AtomicU32::new(0),
-            pinged: AtomicBool::new(false),
+            pinged: AtomicU32::new(0),
             closing_since: AtomicU32::new(u32::MAX),
             fanout,
         })
@@ -173,12 +177,11 @@ impl Outlet {
     /// Once a second: a connection that was silent for `ping` seconds is pinged, and closed after `silent`; one that was told to
     /// close is cut when that takes longer than `write`.
     pub(crate) fn tick(self: &Arc<Self>, now: u32, ping: u32, silent: u32, write: u32) {
-        let quiet = now.saturating_sub(self.heard.load(Relaxed));
-        if quiet < ping {
-            self.pinged.store(false, Relaxed);
-        } else if quiet >= silent {
+        let heard = self.heard.load(Relaxed);
+        let quiet = now.saturating_sub(heard);
+        if quiet >= silent {
             self.close(protocol::close::SILENT, "no sign of life");
-        } else if !self.pinged.swap(true, Relaxed) {
+        } else if quiet >= ping && self.pinged.swap(heard + 1, Relaxed) != heard + 1 {
             self.push(|out| out.extend_from_slice(&[0x89, 0]));
         }
         let mut state = self.state.lock();
@@ -228,6 +231,15 @@ impl Outlet {
             }
             drained.await;
         }
+    }
+
+    /// Waits until a page of the past may be read for this connection: no more than `bytes` wait to be written, and no other page
+    /// is on its way, in whichever room. So a client that asks for the past of a thousand rooms and does not read it costs one
+    /// page. `None` once the connection is over.
+    pub(crate) async fn place_for_a_page(&self, bytes: usize) -> Option<SemaphorePermit<'_>> {
+        let place = self.page.acquire().await.ok()?;
+        self.room_below(bytes).await;
+        (!self.is_over()).then_some(place)
     }
 
     /// The reading side wants to be woken when the connection is over or one of its bounds has room again.

@@ -1,14 +1,16 @@
 //! A room on this node: a log of ready-made frames, and its members' cursors into it.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst};
 use std::{fmt, slice};
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use parking_lot::Mutex;
 
 use super::fanout::{Fanout, Work};
+use super::helping::Helping;
+use super::log::{Block, Place, RoomLog};
 use super::member::Member;
 use super::outlet::Written;
 use super::{Encoder, NotThere, Start};
@@ -36,6 +38,15 @@ impl Shared {
     pub(super) fn is_over(&self) -> bool {
         self.bytes.load(Relaxed) > self.recent_bytes
     }
+
+    /// Messages that a room keeps: the recent ones, and what some may be `behind` with, unless the node is short of memory.
+    fn keeps(&self, behind: bool) -> u64 {
+        match (self.is_over(), behind) {
+            (true, _) => 0,
+            (false, true) => self.slow_messages.max(self.recent_messages),
+            (false, false) => self.recent_messages,
+        }
+    }
 }
 
 /// One room with members (or that had some a moment ago).
@@ -62,56 +73,8 @@ const AGAIN: u8 = 3;
 
 /// Members that one turn serves at most; the room then goes to the back of the queue.
 const TURN: usize = 256;
-/// Bytes that one member is written at most in a turn.
-const BITE: u64 = 512 << 10;
-
-/// A place between two frames, counted since the room began.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-struct Place {
-    offset: u64,
-    index: u64,
-}
-
-/// Where a frame ends, which position it has, and which session of this node sent it (0: none).
-#[derive(Debug, Clone, Copy)]
-struct Mark {
-    end: u64,
-    position: Position,
-    session: u64,
-}
-
-/// Frames that were sealed together: one contiguous slice.
-struct Block {
-    from: Place,
-    bytes: Bytes,
-    marks: Vec<Mark>,
-}
-
-impl Block {
-    fn end(&self) -> Place {
-        Place { offset: self.from.offset + self.bytes.len() as u64, index: self.from.index + self.marks.len() as u64 }
-    }
-
-    fn slice(&self, from: u64, until: u64) -> Bytes {
-        self.bytes.slice((from - self.from.offset) as usize..(until - self.from.offset) as usize)
-    }
-
-    /// The end of the frame that holds the byte before `offset`.
-    fn boundary(&self, offset: u64) -> Place {
-        let i = self.marks.partition_point(|mark| mark.end < offset);
-        Place { offset: self.marks[i].end, index: self.from.index + i as u64 + 1 }
-    }
-}
-
 struct State {
-    /// Everything after this position is in `blocks` and `tail`.
-    start: Position,
-    blocks: VecDeque<Arc<Block>>,
-    tail: BytesMut,
-    marks: Vec<Mark>,
-    end: Place,
-    /// Up to here the history has the log; what is past it is not let go.
-    watermark: Position,
+    log: RoomLog,
     roster: HashMap<u64, Arc<Member>, foldhash::fast::RandomState>,
     arrivals: Vec<Arc<Member>>,
     late: Vec<Arc<Member>>,
@@ -143,12 +106,7 @@ impl Room {
             id,
             shared,
             state: Mutex::new(State {
-                start,
-                blocks: VecDeque::new(),
-                tail: BytesMut::new(),
-                marks: Vec::new(),
-                end: Place::default(),
-                watermark,
+                log: RoomLog::new(start, watermark),
                 roster: HashMap::default(),
                 arrivals: Vec::new(),
                 late: Vec::new(),
@@ -165,17 +123,9 @@ impl Room {
 
     /// Appends an entry's frame; whether there was one. The caller queues the room.
     pub(super) fn append(&self, entry: &Delivered, watermark: Position, encoder: &dyn Encoder) -> bool {
-        let mut state = self.state.lock();
-        let State { tail, marks, end, .. } = &mut *state;
-        let before = tail.len();
-        let Some(session) = encoder.encode(entry, tail) else { return false };
-        let len = tail.len() - before;
-        end.offset += len as u64;
-        end.index += 1;
-        marks.push(Mark { end: end.offset, position: entry.position, session });
-        state.watermark = watermark;
-        self.shared.bytes.fetch_add(len, Relaxed);
-        true
+        let appended = self.state.lock().log.append(entry, watermark, encoder);
+        self.shared.bytes.fetch_add(appended.unwrap_or(0), Relaxed);
+        appended.is_some()
     }
 
     /// Makes `member` a member, or parks it and says why it can't start there: until it joins or leaves, the room keeps what it
@@ -192,11 +142,11 @@ impl Room {
             return Err(NotThere::Ahead { progress });
         }
         let found = match start {
-            Start::Present | Start::Never => Ok((state.end, progress)),
+            Start::Present | Start::Never => Ok((state.log.end(), progress)),
             Start::After(after) if after > progress => Err(NotThere::Ahead { progress }),
-            Start::After(after) if after < state.start => Err(NotThere::Behind { memory: state.start, progress }),
-            Start::After(after) => Ok((state.after(after), after)),
-            Start::Last(n) => Ok(state.last(n, progress)),
+            Start::After(after) if after < state.log.start() => Err(NotThere::Behind { memory: state.log.start(), progress }),
+            Start::After(after) => Ok((state.log.after(after), after)),
+            Start::Last(n) => Ok(state.log.last(n, progress)),
         };
         let was_parked = member.parked.swap(found.is_err(), Relaxed);
         state.parked = state.parked + usize::from(found.is_err()) - usize::from(was_parked);
@@ -211,7 +161,7 @@ impl Room {
         }
         if start != Start::Never {
             state.arrivals.push(Arc::clone(member));
-            if place != state.end {
+            if place != state.log.end() {
                 drop(state);
                 self.queue();
             }
@@ -336,7 +286,7 @@ impl Room {
             let mut state = self.state.lock();
             // Whoever is still behind, because one bite was not all, is late for the next turn.
             state.late.append(&mut served.hungry);
-            unfinished || !state.late.is_empty() || !state.marks.is_empty()
+            unfinished || !state.late.is_empty() || state.log.has_tail()
         };
         let idle = !again && self.phase.compare_exchange(RUNNING, IDLE, SeqCst, SeqCst).is_ok();
         if !idle {
@@ -364,11 +314,11 @@ impl Room {
         // Whoever keeps up stands at the end of the last block, or past it.
         let needed = late.iter().map(|member| member.cursor().0).min().unwrap_or(u64::MAX);
         let behind = sweep.lagging + state.parked > 0;
-        let freed = state.trim(&self.shared, needed, behind);
+        let freed = state.log.trim(self.shared.keeps(behind), self.shared.slow_bytes, needed);
         self.shared.bytes.fetch_sub(freed, Relaxed);
-        match state.seal() {
+        match state.log.seal() {
             Some(block) => (sweep.newest, sweep.next) = (Some(block), 0),
-            None if state.blocks.is_empty() => sweep.newest = None,
+            None if !state.log.has_blocks() => sweep.newest = None,
             None => {}
         }
         late
@@ -391,7 +341,8 @@ impl Room {
             });
             (written, stop)
         } else {
-            let Some(helping) = self.help(offset, index, member) else { return self.overflow(sweep, member, served) };
+            let helping = Helping::of(&self.state.lock().log, Place { offset, index }, member);
+            let Some(helping) = helping else { return self.overflow(sweep, member, served) };
             served.writes += 1;
             helping.deliver(member)
         };
@@ -414,30 +365,6 @@ impl Room {
         }
     }
 
-    /// What a member that stands at `offset` gets next, without its own messages if it wants none; `None` when it is gone.
-    fn help(&self, offset: u64, index: u64, member: &Member) -> Option<Helping> {
-        let state = self.state.lock();
-        let first = state.blocks.partition_point(|block| block.end().offset <= offset);
-        let oldest = state.blocks.front()?.from.offset;
-        if offset < oldest {
-            return None;
-        }
-        let mut helping = Helping { parts: Vec::new(), from: Vec::new(), end: Place { offset, index } };
-        let mut left = BITE;
-        for block in state.blocks.iter().skip(first) {
-            if left == 0 || helping.parts.len() >= 48 {
-                break;
-            }
-            let until = match block.end().offset - helping.end.offset {
-                len if len <= left => block.end(),
-                _ => block.boundary(helping.end.offset + left),
-            };
-            left = left.saturating_sub(until.offset - helping.end.offset);
-            helping.take(block, until, member.others_only.then_some(member.session));
-        }
-        Some(helping)
-    }
-
     /// A member that waits for more than it may, or whose place was let go.
     fn overflow(&self, sweep: &mut Sweep, member: &Arc<Member>, served: &mut Served) {
         if member.outlet.is_closing() {
@@ -451,7 +378,7 @@ impl Room {
         }
         let (after, end, position) = {
             let state = self.state.lock();
-            (state.position_at(member.cursor().0), state.end_of_blocks(), state.last_sealed())
+            (state.log.position_at(member.cursor().0), state.log.end_of_blocks(), state.log.last_sealed())
         };
         member.set_cursor(end.offset, end.index);
         let gap = Event::Gap { room_id: self.id.to_string(), after, position };
@@ -477,148 +404,6 @@ struct Served {
     hungry: Vec<Arc<Member>>,
 }
 
-/// What one member gets in one turn.
-struct Helping {
-    parts: Vec<Bytes>,
-    /// For each part, its block and where in the room it begins.
-    from: Vec<(Arc<Block>, u64)>,
-    end: Place,
-}
-
-impl Helping {
-    /// Gives it to its member; how that went, and where the member stands then.
-    fn deliver(&self, member: &Arc<Member>) -> (Written, Place) {
-        let total: usize = self.parts.iter().map(Bytes::len).sum();
-        let mut stop = self.end;
-        let written = match total {
-            0 => Written::All,
-            _ => member.outlet.deliver(member, &self.parts, total, |n| {
-                let (place, rest) = self.finish(n as u64);
-                stop = place;
-                rest
-            }),
-        };
-        (written, stop)
-    }
-
-    /// Takes `block` up to `until`, passing over frames of the session `not_from`.
-    fn take(&mut self, block: &Arc<Block>, until: Place, not_from: Option<u64>) {
-        let start = self.end.offset.max(block.from.offset);
-        let mut from = start;
-        if let Some(session) = not_from {
-            let mut begin = block.from.offset;
-            for mark in block.marks.iter().filter(|mark| mark.end <= until.offset) {
-                if mark.session == session && mark.end > start {
-                    self.add(block, from, begin.max(from));
-                    from = mark.end;
-                }
-                begin = mark.end;
-            }
-        }
-        self.add(block, from, until.offset);
-        self.end = until;
-    }
-
-    fn add(&mut self, block: &Arc<Block>, from: u64, until: u64) {
-        if until > from {
-            self.parts.push(block.slice(from, until));
-            self.from.push((Arc::clone(block), from));
-        }
-    }
-
-    /// After `n` bytes were written: where the frame that is under way ends, and what is left of it.
-    fn finish(&self, n: u64) -> (Place, Bytes) {
-        let mut before = 0;
-        for (part, (block, from)) in self.parts.iter().zip(&self.from) {
-            let len = part.len() as u64;
-            if n <= before + len {
-                let at = from + (n - before);
-                let place = block.boundary(at);
-                return (place, block.slice(at, place.offset));
-            }
-            before += len;
-        }
-        (self.end, Bytes::new())
-    }
-}
-
-impl State {
-    /// Makes the tail a block.
-    fn seal(&mut self) -> Option<Arc<Block>> {
-        if self.marks.is_empty() {
-            return None;
-        }
-        let bytes = self.tail.split().freeze();
-        let from = Place { offset: self.end.offset - bytes.len() as u64, index: self.end.index - self.marks.len() as u64 };
-        let block = Arc::new(Block { from, bytes, marks: std::mem::take(&mut self.marks) });
-        self.blocks.push_back(Arc::clone(&block));
-        Some(block)
-    }
-
-    /// Lets go of the oldest blocks as far as nobody needs them: what comes after `needed` stays, and what some are `behind` with
-    /// stays within the bounds for slow members, unless the node is short of memory. Answers with the bytes that were freed.
-    fn trim(&mut self, shared: &Shared, needed: u64, behind: bool) -> usize {
-        let messages = match (shared.is_over(), behind) {
-            (true, _) => 0,
-            (false, true) => shared.slow_messages.max(shared.recent_messages),
-            (false, false) => shared.recent_messages,
-        };
-        let mut freed = 0;
-        while let Some(block) = self.blocks.front() {
-            let end = block.end();
-            let enough = self.end.index - end.index >= messages || self.end.offset - end.offset >= shared.slow_bytes;
-            let last = block.marks.last().map_or(Position::ZERO, |mark| mark.position);
-            if !enough || end.offset > needed || last > self.watermark {
-                break;
-            }
-            freed += block.bytes.len();
-            self.start = last;
-            self.blocks.pop_front();
-        }
-        freed
-    }
-
-    fn marks_with_starts(&self) -> impl DoubleEndedIterator<Item = (Place, &Mark)> {
-        let sealed = self.blocks.iter().flat_map(|block| place_marks(block.from, &block.marks));
-        let tail = Place { offset: self.end.offset - self.tail.len() as u64, index: self.end.index - self.marks.len() as u64 };
-        sealed.chain(place_marks(tail, &self.marks))
-    }
-
-    /// The place of the first frame after `position`.
-    fn after(&self, position: Position) -> Place {
-        let later = self.marks_with_starts().rev().take_while(|(_, mark)| mark.position > position);
-        later.last().map_or(self.end, |(place, _)| place)
-    }
-
-    /// The place of the last `n` frames, and the position before them.
-    fn last(&self, n: usize, progress: Position) -> (Place, Position) {
-        let Some((place, first)) = self.marks_with_starts().rev().take(n).last() else { return (self.end, progress) };
-        let before = self.marks_with_starts().rev().find(|(_, mark)| mark.position < first.position);
-        (place, before.map_or(self.start, |(_, mark)| mark.position))
-    }
-
-    fn end_of_blocks(&self) -> Place {
-        self.blocks.back().map_or(self.end, |block| block.end())
-    }
-
-    fn last_sealed(&self) -> Position {
-        self.blocks.back().and_then(|block| block.marks.last()).map_or(self.start, |mark| mark.position)
-    }
-
-    /// The position of the frame that ends at `offset`, or where memory begins.
-    fn position_at(&self, offset: u64) -> Position {
-        let sealed = self.blocks.iter().flat_map(|block| &block.marks);
-        sealed.take_while(|mark| mark.end <= offset).last().map_or(self.start, |mark| mark.position)
-    }
-}
-
-fn place_marks(from: Place, marks: &[Mark]) -> impl DoubleEndedIterator<Item = (Place, &Mark)> {
-    (0..marks.len()).map(move |i| {
-        let offset = if i == 0 { from.offset } else { marks[i - 1].end };
-        (Place { offset, index: from.index + i as u64 }, &marks[i])
-    })
-}
-
 impl fmt::Debug for Room {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Room").field("id", &self.id).field("members", &self.len()).finish_non_exhaustive()
@@ -627,8 +412,7 @@ impl fmt::Debug for Room {
 
 impl Drop for Room {
     fn drop(&mut self) {
-        let state = self.state.get_mut();
-        let held = state.tail.len() + state.blocks.iter().map(|block| block.bytes.len()).sum::<usize>();
+        let held = self.state.get_mut().log.bytes();
         self.shared.bytes.fetch_sub(held, Relaxed);
     }
 }

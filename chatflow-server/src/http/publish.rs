@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use axum::body::Body;
+use axum::body::{Body, HttpBody};
 use axum::extract::{Extension, Path, Query, State};
 use axum::http::{HeaderMap, HeaderName, StatusCode, header};
 use bytes::{Bytes, BytesMut};
@@ -67,11 +67,14 @@ fn texts(violations: &[chatflow_core::Violation]) -> Vec<String> {
 }
 
 async fn read(body: Body, most: usize, patience: Duration) -> Result<Bytes, Problem> {
+    let too_big = || Problem::new(StatusCode::PAYLOAD_TOO_LARGE, code::TOO_BIG, format!("the body is larger than {most} bytes"));
+    // What is announced as too big isn't waited for.
+    if body.size_hint().lower() > most as u64 {
+        return Err(too_big());
+    }
     match tokio::time::timeout(patience, Limited::new(body, most).collect()).await {
         Ok(Ok(body)) => Ok(body.to_bytes()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => {
-            Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, code::TOO_BIG, format!("the body is larger than {most} bytes")))
-        }
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_big()),
         Ok(Err(_)) => Err(Problem::bad_request("the body could not be read")),
         Err(_) => Err(Problem::new(StatusCode::REQUEST_TIMEOUT, "timeout", "the body took too long")),
     }

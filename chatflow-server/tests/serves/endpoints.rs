@@ -24,6 +24,15 @@ fn without_a_store_health_says_that_nothing_is_durable() {
 }
 
 #[test]
+fn a_history_in_memory_is_not_called_durable() {
+    let server = Server::start(&["--store", "memory:"]);
+    assert_eq!(server.get("/health").json()["durable"], false);
+    assert_eq!(server.get("/ready").json()["durable"], false);
+    let welcome = server.connect("/chat/7", true).next(|frame| frame["event"] == "welcome");
+    assert_eq!(welcome["durable"], false);
+}
+
+#[test]
 fn ready_names_the_parts() {
     let ready = Server::start(&[]).get("/ready");
     assert_eq!((ready.status, &ready.json()["status"]), (200, &json!("ready")));

@@ -1,0 +1,120 @@
+//! Every example runs and does what it says.
+
+#![allow(clippy::unwrap_used)]
+
+use std::io::{BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use chatflow_client::{Client, Incoming};
+
+/// Long enough for a busy machine; nothing waits this long unless it fails.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Those that serve or answer until they are interrupted are driven by a test of their own.
+const INTERACTIVE: [&str; 1] = ["chat"];
+
+fn folder() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// The names of the files beside the manifest that are examples.
+fn examples() -> Vec<String> {
+    let files = std::fs::read_dir(folder()).unwrap().map(|entry| entry.unwrap().path());
+    let sources = files.filter(|path| path.extension().is_some_and(|ext| ext == "rs") && !path.ends_with("lib.rs"));
+    let mut names: Vec<_> = sources.map(|path| path.file_stem().unwrap().to_str().unwrap().to_owned()).collect();
+    names.sort();
+    names
+}
+
+/// The built program: cargo puts examples beside the folder of the tests that it builds together with them.
+fn program(example: &str) -> PathBuf {
+    let test = std::env::current_exe().unwrap();
+    let program = test.ancestors().nth(2).unwrap().join("examples").join(example);
+    assert!(program.exists(), "{} is not built", program.display());
+    program
+}
+
+/// Waits for its end, which has to come in time.
+fn finish(mut child: Child, example: &str) -> Output {
+    let deadline = Instant::now() + PATIENCE;
+    while child.try_wait().unwrap().is_none() {
+        if Instant::now() > deadline {
+            child.kill().unwrap();
+            panic!("{example} does not end: {:?}", child.wait_with_output().unwrap());
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    child.wait_with_output().unwrap()
+}
+
+fn start(example: &str, args: &[&str]) -> Child {
+    Command::new(program(example)).args(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+}
+
+#[test]
+fn the_manifest_lists_every_file() {
+    let manifest = std::fs::read_to_string(folder().join("Cargo.toml")).unwrap();
+    for example in examples() {
+        let listed = format!("[[example]]\nname = \"{example}\"\npath = \"{example}.rs\"\n");
+        assert!(manifest.contains(&listed), "{example} is not listed");
+    }
+    assert_eq!(manifest.matches("[[example]]").count(), examples().len());
+}
+
+#[test]
+fn every_example_succeeds() {
+    for example in examples().iter().filter(|name| !INTERACTIVE.contains(&name.as_str())) {
+        let output = finish(start(example, &[]), example);
+        assert!(output.status.success(), "{example}: {output:?}");
+        assert!(!output.stdout.is_empty(), "{example} shows nothing");
+    }
+}
+
+#[test]
+fn every_example_says_how_to_run_it() {
+    for example in examples() {
+        let source = std::fs::read_to_string(folder().join(example.clone() + ".rs")).unwrap();
+        assert!(source.starts_with("//! "), "{example}");
+        assert!(source.contains(&format!("//! `cargo run --example {example}")), "{example}");
+    }
+}
+
+#[test]
+fn the_short_ones_are_short() {
+    let chat = std::fs::read_to_string(folder().join("chat.rs")).unwrap();
+    assert!(chat.lines().count() < 60);
+    let broker = std::fs::read_to_string(folder().join("custom_broker.rs")).unwrap();
+    let lines = broker.lines().skip_while(|line| line.is_empty() || line.starts_with("//") || line.starts_with("use "));
+    assert!(lines.take_while(|line| *line != "// The broker ends here.").count() < 100);
+}
+
+#[tokio::test]
+async fn people_talk_in_the_chat() {
+    let mut child = start("chat", &["127.0.0.1:0"]);
+    let mut line = String::new();
+    BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+    let url = line.trim().strip_prefix("listening on ").unwrap_or_else(|| panic!("{line:?}"));
+
+    let (ada, _ada_hears) = Client::builder(url).user("1", "ada").room("lobby").connect().await.unwrap();
+    let (_bob, mut bob_hears) = Client::builder(url).room("lobby").connect().await.unwrap();
+    ada.publish("lobby", "hello").await.unwrap();
+    let heard = async {
+        loop {
+            if let Incoming::Message(message) = bob_hears.recv().await.unwrap() {
+                break message.chat().unwrap().text.into_owned();
+            }
+        }
+    };
+    assert_eq!(tokio::time::timeout(PATIENCE, heard).await.unwrap(), "hello");
+
+    // The shell's own `kill`, which is there where nothing else is.
+    let interrupted = Command::new("sh").args(["-c", &format!("kill -INT {}", child.id())]).status().unwrap();
+    assert!(interrupted.success());
+    let mut stderr = child.stderr.take().unwrap();
+    let output = tokio::task::spawn_blocking(move || finish(child, "chat")).await.unwrap();
+    let mut complaints = String::new();
+    stderr.read_to_string(&mut complaints).unwrap();
+    assert!(output.status.success(), "{output:?} {complaints}");
+}
