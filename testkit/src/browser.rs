@@ -55,9 +55,11 @@ struct Connection {
     calls: AtomicU64,
 }
 
-/// `chromium` among the programs, if there is one.
+/// Chromium among the programs, under one of its names, if it is there.
 pub fn chromium() -> Option<PathBuf> {
-    std::env::split_paths(&std::env::var_os("PATH")?).map(|folder| folder.join("chromium")).find(|path| path.is_file())
+    let folders: Vec<_> = std::env::split_paths(&std::env::var_os("PATH")?).collect();
+    let named = ["chromium", "chromium-browser", "google-chrome"].into_iter();
+    named.flat_map(|name| folders.iter().map(move |folder| folder.join(name))).find(|path| path.is_file())
 }
 
 impl Browser {
