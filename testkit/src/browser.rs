@@ -148,6 +148,12 @@ impl Tab {
         self.call("Emulation.setDeviceMetricsOverride", size).await;
     }
 
+    /// Lets the page believe that its reader likes dark colours.
+    pub async fn darken(&self, dark: bool) {
+        let scheme = if dark { "dark" } else { "light" };
+        self.call("Emulation.setEmulatedMedia", json!({"features": [{"name": "prefers-color-scheme", "value": scheme}]})).await;
+    }
+
     /// Waits until what was changed last is drawn.
     pub async fn drawn(&self) {
         self.eval("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(() => done(true))))").await;

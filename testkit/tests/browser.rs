@@ -38,13 +38,16 @@ async fn lines(tab: &Tab) -> Vec<String> {
     lines.iter().map(|line| line.as_str().unwrap().to_owned()).collect()
 }
 
+fn picture(name: &str) -> PathBuf {
+    std::env::current_exe().unwrap().ancestors().nth(3).unwrap().join("screenshots").join(format!("{name}.png"))
+}
+
 async fn show(tab: &Tab, name: &str) {
-    let folder = std::env::current_exe().unwrap().ancestors().nth(3).unwrap().join("screenshots");
     for (size, (width, height)) in [("wide", WIDE), ("narrow", NARROW)] {
         tab.resize(width, height).await;
         // The page has room for the conversation and its composer, and nothing sticks out at the side.
         tab.until("it fits", "document.documentElement.scrollWidth <= innerWidth").await;
-        tab.screenshot(&folder.join(format!("{name}-{size}.png"))).await;
+        tab.screenshot(&picture(&format!("{name}-{size}"))).await;
     }
     tab.resize(WIDE.0, WIDE.1).await;
 }
@@ -85,6 +88,16 @@ async fn two_tabs_chat_over_a_crash_of_the_server_without_a_reload_or_a_missing_
     }
     ada.until("it says that there is nothing older", "document.querySelector('#older').textContent.includes('begins')").await;
     show(&ada, "chat").await;
+
+    ada.darken(true).await;
+    show(&ada, "dark").await;
+    ada.darken(false).await;
+    ada.resize(NARROW.0, NARROW.1).await;
+    ada.eval("document.querySelector('#members-button').click()").await;
+    ada.until("members are shown over the conversation", "getComputedStyle(document.querySelector('#members')).display !== 'none'").await;
+    ada.screenshot(&picture("members-narrow")).await;
+    ada.eval("document.querySelector('#members-button').click()").await;
+    ada.resize(WIDE.0, WIDE.1).await;
 
     // The crash comes while one of them is sending; what is said meanwhile waits, and the page says so.
     for n in 0..5 {
