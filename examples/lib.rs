@@ -1,1 +1,10 @@
-//! ChatFlow, used. The examples are files beside this one, one each: `cargo run --example NAME`.
+//! ChatFlow, used: every example is a program of its own in this folder.
+
+/// The Rust in the README and the guide, compiled and run.
+#[cfg(doctest)]
+mod documents {
+    #[doc = include_str!("../README.md")]
+    mod readme {}
+    #[doc = include_str!("../docs/guide.md")]
+    mod guide {}
+}
