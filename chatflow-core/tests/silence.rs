@@ -5,8 +5,8 @@ mod support;
 use std::sync::Arc;
 use std::time::Duration;
 
-use chatflow_core::store::{SqliteConfig, SqliteStore};
-use chatflow_core::{Engine, Settings};
+use chatflow_core::store::{MemoryStore, SqliteConfig, SqliteStore};
+use chatflow_core::{Ack, Engine, RoomId, Settings};
 use support::{Client, request, text};
 
 /// A second's silence, then a ping, then another second.
@@ -37,5 +37,22 @@ async fn a_publisher_that_waits_for_answers_is_not_taken_for_dead() {
     lock.execute_batch("ROLLBACK").unwrap();
     for _ in 0..3 {
         assert_eq!(publisher.answer().await["status"], "SUCCESS");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_that_reads_slowly_is_not_taken_for_dead() {
+    let engine = Engine::builder().store(Arc::new(MemoryStore::new())).settings(impatient()).build().await.unwrap();
+    let room = RoomId::new("7").unwrap();
+    let draft = || engine.decode(&text(&"x".repeat(500)).to_string()).unwrap();
+    let published = futures::future::join_all((0..400).map(|_| engine.publish(&room, draft(), Ack::Persisted))).await;
+    assert!(published.iter().all(Result::is_ok));
+    let mut wants_all = request("7");
+    wants_all.history = Some(400);
+    let mut reader = Client::with_buffer(&engine, wants_all, 4 << 10).await;
+    // While much waits for it, it is not read, so its pongs are not heard for longer than anybody may be silent.
+    for _ in 0..400 {
+        tokio::time::sleep(Duration::from_millis(12)).await;
+        assert_eq!(reader.broadcast().await["roomId"], "7");
     }
 }

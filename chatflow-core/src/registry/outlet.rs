@@ -33,6 +33,8 @@ pub struct Outlet {
     state: Mutex<State>,
     /// The socket is full: looked at without the lock.
     blocked: AtomicBool,
+    /// It was full and takes more again, since the last tick.
+    moved: AtomicBool,
     over: AtomicBool,
     /// Wakes the reading side when the connection is over, or when it may read again.
     reader: AtomicWaker,
@@ -82,6 +84,8 @@ struct Writable(Weak<Outlet>);
 impl Wake for Writable {
     fn wake(self: Arc<Self>) {
         if let Some(outlet) = self.0.upgrade() {
+            // A full socket takes more because the client has read: a sign of life, though it says nothing.
+            outlet.moved.store(true, Relaxed);
             outlet.queue();
         }
     }
@@ -102,6 +106,7 @@ impl Outlet {
                 members: Vec::new(),
             }),
             blocked: AtomicBool::new(false),
+            moved: AtomicBool::new(false),
             over: AtomicBool::new(false),
             reader: AtomicWaker::new(),
             drained: Notify::new(),
@@ -177,7 +182,7 @@ impl Outlet {
     /// Once a second: a connection that was silent for `ping` seconds is pinged, and closed after `silent`; one that was told to
     /// close is cut when that takes longer than `write`. One that `waits` for so many answers is not read, so it isn't silent.
     pub(crate) fn tick(self: &Arc<Self>, now: u32, ping: u32, silent: u32, write: u32, waits: usize) {
-        if self.unanswered() >= waits {
+        if self.moved.swap(false, Relaxed) || self.unanswered() >= waits {
             self.heard.store(now, Relaxed);
         }
         let heard = self.heard.load(Relaxed);
