@@ -1,4 +1,63 @@
-//! Room broadcast that any application can embed.
+//! Room broadcast that any application can embed: every member of a room sees the same messages in the same order, each once, and
+//! what was acknowledged is in the history.
+//!
+//! An [`Engine`] is everything between a client's socket and the history. Each of its parts has a default and can be replaced: a
+//! [`Broker`] gives messages their order, a [`MessageStore`] keeps them, a [`MessageValidator`] says what may be said, a [`Codec`]
+//! what it looks like, an [`Authenticator`] and an [`Authorizer`] who may say it.
+//!
+//! ```
+//! use std::sync::Arc;
+//! use std::time::Duration;
+//!
+//! use chatflow_core::store::MemoryStore;
+//! use chatflow_core::{Ack, ChatValidator, Draft, Engine, MessageValidator, PageQuery, PublishError, RoomId, Violation, kind};
+//!
+//! # async fn run() -> Result<(), Box<dyn std::error::Error>> {
+//! // The rules that come with it, and one of our own.
+//! let usual = ChatValidator::default();
+//! let quiet = move |draft: &Draft| {
+//!     usual.validate(draft)?;
+//!     match draft.text.ends_with('!') {
+//!         true => Err(vec![Violation::new("message", "must not shout")]),
+//!         false => Ok(()),
+//!     }
+//! };
+//! let engine = Engine::builder().store(Arc::new(MemoryStore::new())).validator(quiet).build().await?;
+//!
+//! // A back end publishes; `Engine::connect` makes members of WebSockets whose upgrade was answered.
+//! let library = RoomId::new("library")?;
+//! let say = |text: &'static str| Draft {
+//!     sender: "1".into(),
+//!     name: "robot".into(),
+//!     kind: kind::TEXT,
+//!     text: text.into(),
+//!     timestamp: "2026-11-20T12:00:00Z".into(),
+//!     ..Draft::default()
+//! };
+//! engine.publish(&library, say("we close at eight"), Ack::Persisted).await?;
+//! let refused = engine.publish(&library, say("we close!"), Ack::Persisted).await;
+//! assert!(matches!(refused, Err(PublishError::Invalid(_))));
+//!
+//! let page = engine.history(&library, &PageQuery::latest(10)).await?;
+//! assert_eq!(page.messages.len(), 1);
+//! engine.shutdown(Duration::from_secs(5)).await;
+//! # Ok(())
+//! # }
+//! # tokio::runtime::Runtime::new().unwrap().block_on(run()).unwrap();
+//! ```
+//!
+//! # What is promised
+//! Each trait numbers its guarantees, and a public suite holds a backend against them (feature `conformance`). What the whole
+//! promises, and what is lost when a process is killed or a disk goes, is in `docs/guarantees.md` of the project, a test behind
+//! every line; `docs/architecture.md` has the picture, `docs/protocol.md` the frames.
+//!
+//! # Features
+//! Nothing is on by default: the in-memory [broker](broker::memory::InMemoryBroker) and [store](store::MemoryStore) are always there.
+//! - `sqlite`: `store::SqliteStore`, a history in one file that survives a power cut.
+//! - `conformance`: the suites for a broker, store, registry or dead letters of one's own.
+//!
+//! # Runtime
+//! It needs a tokio runtime with time enabled, reads no environment and installs no logger: it emits [`tracing`] events.
 
 mod answers;
 pub mod auth;

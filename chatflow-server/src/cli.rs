@@ -48,7 +48,7 @@ struct SettingArgs {
     /// How browsers reach this server through a proxy.
     #[arg(long, global = true, value_name = "URL")]
     public_url: Option<String>,
-    /// The broker: memory: [default].
+    /// The broker: memory: is what there is.
     #[arg(long, global = true, value_name = "URL")]
     broker: Option<String>,
     /// The history: none | memory: | sqlite:FILE [default: sqlite:chatflow.db].
