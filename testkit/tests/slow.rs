@@ -111,11 +111,12 @@ async fn read(
     panic!("whoever reads is not cut off");
 }
 
-/// The 99th percentile of what came between two moments, and how many that were.
-fn p99(latencies: &Mutex<Vec<(Instant, Duration)>>, from: Instant, until: Instant) -> (Duration, usize) {
+/// What came between two moments: its median, its 99th percentile, and how many that were.
+fn percentiles(latencies: &Mutex<Vec<(Instant, Duration)>>, from: Instant, until: Instant) -> (Duration, Duration, usize) {
     let mut within: Vec<_> = latencies.lock().iter().filter(|(at, _)| (from..until).contains(at)).map(|(_, latency)| *latency).collect();
     within.sort_unstable();
-    (within[(within.len() - 1) * 99 / 100], within.len())
+    let percentile = |percent| within[(within.len() - 1) * percent / 100];
+    (percentile(50), percentile(99), within.len())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -153,8 +154,8 @@ async fn who_stops_reading_is_cut_off_and_nobody_else_notices() {
         .await;
     let noticed = stopped.elapsed();
     tokio::time::sleep(WINDOW.saturating_sub(noticed)).await;
-    let (before, samples_before) = p99(&latencies, begun, stopped);
-    let (after, samples_after) = p99(&latencies, stopped, Instant::now());
+    let (median_before, before, samples_before) = percentiles(&latencies, begun, stopped);
+    let (median_after, after, samples_after) = percentiles(&latencies, stopped, Instant::now());
     let memory_after = server.resident_bytes();
 
     // What it was sent before is still on its way to it; then it is told why.
@@ -187,16 +188,20 @@ async fn who_stops_reading_is_cut_off_and_nobody_else_notices() {
     let ratio = after.as_secs_f64() / before.as_secs_f64();
     let mib = |bytes: u64| bytes as f64 / (1 << 20) as f64;
     println!(
-        "a member that stops reading, among {others} others at {rate} msg/s: p99 {:.1} ms before ({samples_before} samples), {:.1} ms after \
-         ({samples_after}), ratio {ratio:.2}; cut off with {end:?} after {:.1} s, resumed {missed} messages; memory {:.1} -> {:.1} MiB",
+        "a member that stops reading, among {others} others at {rate} msg/s: median {:.1} ms before, {:.1} ms after; p99 {:.1} ms before \
+         ({samples_before} samples), {:.1} ms after ({samples_after}), ratio {ratio:.2}; cut off with {end:?} after {:.1} s, resumed {missed} messages; memory {:.1} -> {:.1} MiB",
+        median_before.as_secs_f64() * 1e3,
+        median_after.as_secs_f64() * 1e3,
         before.as_secs_f64() * 1e3,
         after.as_secs_f64() * 1e3,
         noticed.as_secs_f64(),
         mib(memory_before),
         mib(memory_after),
     );
-    // Far looser than what is measured on a machine of one's own: this one may be busy with other things.
-    assert!(after < before * 4 + Duration::from_millis(100), "p99 went from {before:?} to {after:?}");
+    // A server that waits for one member holds up the others until it gives up on it. Far looser than what is measured on a machine
+    // of one's own: another may be busy with other things just then.
+    assert!(median_after < median_before * 4 + Duration::from_millis(50), "the median went from {median_before:?} to {median_after:?}");
+    assert!(after < Duration::from_secs(2), "p99 went from {before:?} to {after:?}");
     assert!(memory_after as f64 <= memory_before as f64 * 1.1 + (8 << 20) as f64, "memory went from {memory_before} to {memory_after}");
 }
 
