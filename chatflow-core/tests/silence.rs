@@ -55,4 +55,7 @@ async fn a_client_that_reads_slowly_is_not_taken_for_dead() {
         tokio::time::sleep(Duration::from_millis(12)).await;
         assert_eq!(reader.broadcast().await["roomId"], "7");
     }
+    // A close would have stood in line behind all of it.
+    reader.send(text("still here")).await;
+    assert_eq!(reader.answer().await["status"], "SUCCESS");
 }
