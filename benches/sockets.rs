@@ -109,7 +109,7 @@ impl Server {
         match who {
             Who::ChatFlow => {
                 command.arg(&options.server).args(["--listen", "127.0.0.1:0", "--store", &store]);
-                command.args(["--set", "limits.publish_rate_anonymous=0", "--set", "log.level=warn"]);
+                command.args(["--set", "limits.publish_rate_anonymous=0", "--set", "log.level=error"]);
             }
             Who::Floor => drop(command.arg(myself()).args([SERVE, "--frame", &options.frame.to_string()])),
         }

@@ -92,24 +92,34 @@ impl Engine {
     }
 
     /// The same for a stream that comes in halves: reading and writing then never wait for each other.
-    pub async fn connect_halves<R, W>(&self, reader: R, writer: W, request: ConnectRequest)
+    ///
+    /// The future is most of what an idle connection costs, so it is kept small: the start is a future of its own.
+    pub fn connect_halves<R, W>(&self, reader: R, writer: W, request: ConnectRequest) -> impl Future<Output = ()> + Send
     where
         R: AsyncRead + Send + Unpin + 'static,
         W: AsyncWrite + Send + Unpin + 'static,
     {
         let inner = &self.inner;
-        let session = inner.connections.next_session();
-        let outlet = Outlet::new(session, request.dialect, Box::new(writer), Arc::clone(inner.registry.fanout()));
-        outlet.heard.store(inner.ticks(), Relaxed);
-        let _open = Open::new(inner, &outlet);
-        let Some(who) = self.identify(&outlet, &request).await else {
-            let nobody = Session::new(Arc::clone(inner), Arc::clone(&outlet), Identity::default(), &request);
-            return websocket::serve(reader, nobody, Arc::clone(&outlet), Arc::clone(inner)).await;
-        };
-        let mut session = Session::new(Arc::clone(inner), Arc::clone(&outlet), who, &request);
-        session.open(&request);
-        drop(request);
-        websocket::serve(reader, session, Arc::clone(&outlet), Arc::clone(inner)).await;
+        let outlet = Outlet::new(inner.connections.next_session(), request.dialect, Box::new(writer), Arc::clone(inner.registry.fanout()));
+        let open = Open::new(inner, Arc::clone(&outlet));
+        let begin = Box::pin(self.begin(outlet, request));
+        async move {
+            let open = open;
+            let session = begin.await;
+            websocket::serve(reader, session, Arc::clone(&open.outlet), Arc::clone(open.inner)).await;
+        }
+    }
+
+    /// Finds out who connects, and joins the room that they ask for.
+    async fn begin(&self, outlet: Arc<Outlet>, request: ConnectRequest) -> Session {
+        outlet.heard.store(self.inner.ticks(), Relaxed);
+        let who = self.identify(&outlet, &request).await;
+        let goes_on = who.is_some();
+        let mut session = Session::new(Arc::clone(&self.inner), outlet, who.unwrap_or_default(), &request);
+        if goes_on {
+            session.open(&request);
+        }
+        session
     }
 
     /// Who is connecting; `None` when it was told to go.
@@ -338,15 +348,15 @@ impl std::fmt::Debug for Engine {
 
 /// A connection among the engine's, as long as its future lives.
 struct Open<'a> {
-    inner: &'a Inner,
-    outlet: &'a Arc<Outlet>,
+    inner: &'a Arc<Inner>,
+    outlet: Arc<Outlet>,
 }
 
 impl<'a> Open<'a> {
-    fn new(inner: &'a Inner, outlet: &'a Arc<Outlet>) -> Self {
+    fn new(inner: &'a Arc<Inner>, outlet: Arc<Outlet>) -> Self {
         inner.counters.connections.add(1);
         inner.counters.connections_total.add(1);
-        inner.connections.insert(Arc::clone(outlet));
+        inner.connections.insert(Arc::clone(&outlet));
         Self { inner, outlet }
     }
 }

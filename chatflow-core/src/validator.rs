@@ -192,16 +192,35 @@ impl MessageValidator for ChatValidator {
 
 /// A date and time, with or without an offset (older clients send none).
 fn is_iso_8601(text: &str) -> bool {
-    // The common forms, `YYYY-MM-DDThh:mm:ss[.fraction]Z`, are told apart without the general parser.
     if text.len() < 19 || text.len() > 40 || !text.as_bytes()[10].eq_ignore_ascii_case(&b'T') {
         return false;
     }
-    text.parse::<jiff::civil::DateTime>().is_ok() || text.parse::<jiff::Timestamp>().is_ok()
+    is_plain_utc(text.as_bytes()) || text.parse::<jiff::civil::DateTime>().is_ok() || text.parse::<jiff::Timestamp>().is_ok()
+}
+
+/// `YYYY-MM-DDThh:mm:ss[.fraction]Z`, which is what programs send, known without the general parser. Days that only some months
+/// have are left to it.
+fn is_plain_utc(text: &[u8]) -> bool {
+    let Some((time, [fraction @ .., b'Z'])) = text.split_at_checked(19) else { return false };
+    let two = |at: usize| match time[at..at + 2] {
+        [tens @ b'0'..=b'9', ones @ b'0'..=b'9'] => (tens - b'0') * 10 + (ones - b'0'),
+        _ => u8::MAX,
+    };
+    let separated = [(4, b'-'), (7, b'-'), (10, b'T'), (13, b':'), (16, b':')].iter().all(|(at, mark)| time[*at] == *mark);
+    let dated = two(0) < 100 && two(2) < 100 && (1..=12).contains(&two(5)) && (1..=28).contains(&two(8));
+    let timed = two(11) < 24 && two(14) < 60 && two(17) < 60;
+    let divided = match fraction {
+        [] => true,
+        [b'.', digits @ ..] => (1..=9).contains(&digits.len()) && digits.iter().all(u8::is_ascii_digit),
+        _ => false,
+    };
+    separated && dated && timed && divided
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     fn good() -> Draft {
         Draft {
@@ -266,6 +285,16 @@ mod tests {
         }
         for bad in ["", "now", "2026-11-20", "1763636530123", "2026-13-20T11:02:10Z", "2026-11-20T25:02:10Z", "2026-11-20é11:02:10Z"] {
             assert_eq!(fields(&Draft { timestamp: bad.into(), ..good() }), ["timestamp"], "{bad}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_known_without_the_parser_is_what_it_takes(text in "[0-9]{4}-[01][0-9]-[0-3][0-9]T[0-2][0-9]:[0-6][0-9]:[0-6][0-9](\\.[0-9]{0,11})?Z?") {
+            let parses = text.parse::<jiff::Timestamp>().is_ok();
+            prop_assert!(parses || !is_plain_utc(text.as_bytes()), "{text}");
+            let usual = (1..=28).contains(&text[8..10].parse::<u8>().unwrap()) && text.ends_with('Z') && &text[17..19] != "60";
+            prop_assert!(is_plain_utc(text.as_bytes()) || !(parses && usual), "{text}");
         }
     }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use axum::extract::{Query, Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version, header};
 use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
 use chatflow_core::protocol::{Dialect, SUBPROTOCOL, code};
 use chatflow_core::{Ack, ConnectRequest, Credentials, Deliver};
 use hyper::upgrade::OnUpgrade;
@@ -56,7 +57,7 @@ fn upgrade(app: &App, wishes: Wishes, request: &mut Request) -> Result<Response,
     let seat = visitor.guest.sit().map_err(|why| Problem::unavailable(code::OVERLOADED, why, Duration::from_secs(5)))?;
     let upgrade = request.extensions_mut().remove::<OnUpgrade>().ok_or_else(Problem::internal)?;
     let v1 = connect.dialect == Dialect::V1;
-    tokio::spawn(serve(app.clone(), upgrade, connect, seat));
+    tokio::spawn(serve(app.clone(), upgrade, Box::new(connect), seat));
 
     let mut response = StatusCode::SWITCHING_PROTOCOLS.into_response();
     let headers = response.headers_mut();
@@ -71,25 +72,41 @@ fn upgrade(app: &App, wishes: Wishes, request: &mut Request) -> Result<Response,
 }
 
 /// Waits until the answer is sent, then hands the stream to the engine until the connection ends.
-async fn serve(app: App, upgrade: OnUpgrade, connect: ConnectRequest, seat: Seat) {
-    let upgraded = match tokio::time::timeout(app.config.limits.handshake, upgrade).await {
-        Ok(Ok(upgraded)) => upgraded,
-        Ok(Err(error)) => return tracing::debug!(%error, "an upgrade failed"),
-        Err(_) => return tracing::debug!("an upgrade took too long"),
-    };
-    let Ok(parts) = upgraded.downcast::<TokioIo<TcpStream>>() else {
-        return tracing::error!("the stream of an upgrade is of another type");
-    };
-    let (reader, writer) = parts.io.into_inner().into_split();
-    if parts.read_buf.is_empty() {
-        // Dropped now: the connection may live for days, and the buffer is larger than all else that it needs.
-        drop(parts.read_buf);
-        app.engine.connect_halves(reader, writer, connect).await;
+async fn serve(app: App, upgrade: OnUpgrade, connect: Box<ConnectRequest>, seat: Seat) {
+    // Boxed, because a connection lasts for days and this for a moment.
+    let Some((stream, early)) = Box::pin(taken_over(app.config.limits.handshake, upgrade)).await else { return };
+    let (reader, writer) = stream.into_split();
+    if early.is_empty() {
+        // Dropped now: it is larger than all else that the connection needs.
+        drop(early);
+        app.engine.connect_halves(reader, writer, *connect).await;
     } else {
         // A client that sends before it is answered is rare; its larger future must not burden the others.
-        Box::pin(app.engine.connect_halves(Replay::new(parts.read_buf, reader), writer, connect)).await;
+        Box::pin(app.engine.connect_halves(Replay::new(early, reader), writer, *connect)).await;
     }
     drop(seat);
+}
+
+/// The stream, and what the client sent on it before it was answered.
+async fn taken_over(patience: Duration, upgrade: OnUpgrade) -> Option<(TcpStream, Bytes)> {
+    let upgraded = match tokio::time::timeout(patience, upgrade).await {
+        Ok(Ok(upgraded)) => upgraded,
+        Ok(Err(error)) => {
+            tracing::debug!(%error, "an upgrade failed");
+            return None;
+        }
+        Err(_) => {
+            tracing::debug!("an upgrade took too long");
+            return None;
+        }
+    };
+    match upgraded.downcast::<TokioIo<TcpStream>>() {
+        Ok(parts) => Some((parts.io.into_inner(), parts.read_buf)),
+        Err(_) => {
+            tracing::error!("the stream of an upgrade is of another type");
+            None
+        }
+    }
 }
 
 /// Checks that the request is a WebSocket handshake, and gives its key.

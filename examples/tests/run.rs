@@ -19,13 +19,17 @@ fn folder() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// The names of the files beside the manifest that are examples.
-fn examples() -> Vec<String> {
-    let files = std::fs::read_dir(folder()).unwrap().map(|entry| entry.unwrap().path());
+/// The names of the files beside a member's manifest that are not its library.
+fn programs(folder: &Path) -> Vec<String> {
+    let files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
     let sources = files.filter(|path| path.extension().is_some_and(|ext| ext == "rs") && !path.ends_with("lib.rs"));
     let mut names: Vec<_> = sources.map(|path| path.file_stem().unwrap().to_str().unwrap().to_owned()).collect();
     names.sort();
     names
+}
+
+fn examples() -> Vec<String> {
+    programs(folder())
 }
 
 /// The built program: cargo puts examples beside the folder of the tests that it builds together with them.
@@ -54,13 +58,17 @@ fn start(example: &str, args: &[&str]) -> Child {
 }
 
 #[test]
-fn the_manifest_lists_every_file() {
-    let manifest = std::fs::read_to_string(folder().join("Cargo.toml")).unwrap();
-    for example in examples() {
-        let listed = format!("[[example]]\nname = \"{example}\"\npath = \"{example}.rs\"\n");
-        assert!(manifest.contains(&listed), "{example} is not listed");
+fn the_manifests_list_every_file() {
+    for (member, section) in [("examples", "[[example]]"), ("benches", "[[bench]]")] {
+        let folder = folder().with_file_name(member);
+        let manifest = std::fs::read_to_string(folder.join("Cargo.toml")).unwrap();
+        let names = programs(&folder);
+        for name in &names {
+            let listed = format!("{section}\nname = \"{name}\"\npath = \"{name}.rs\"\n");
+            assert!(manifest.contains(&listed), "{member}/{name}.rs is not listed");
+        }
+        assert_eq!(manifest.matches(section).count(), names.len(), "what is listed in {member} is there");
     }
-    assert_eq!(manifest.matches("[[example]]").count(), examples().len());
 }
 
 #[test]

@@ -209,8 +209,8 @@ mod tests {
 
     #[test]
     fn each_fault_is_found() {
-        type Break = Box<dyn FnOnce(&Ledger, &mut Vec<Row>, &mut Seen)>;
-        let cases: [(&str, Break); 12] = [
+        type Spoil = Box<dyn FnOnce(&Ledger, &mut Vec<Row>, &mut Seen)>;
+        let cases: [(&str, Spoil); 12] = [
             ("acknowledged and not in the history", Box::new(|_, rows, _| drop(rows.remove(0)))),
             ("nobody sent", Box::new(|_, rows, _| rows.insert(0, row(0)))),
             ("sent was", Box::new(|_, rows, _| rows[0].text.push('!'))),

@@ -5,6 +5,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+pub mod browser;
 mod chance;
 mod history;
 pub mod http;

@@ -12,6 +12,8 @@ use uuid::Uuid;
 
 const PATIENCE: Duration = Duration::from_secs(30);
 const MEMBERS: usize = 50;
+/// Messages that are accepted and not in the history when the signal comes.
+const BACKLOG: u64 = 200;
 
 /// What one member is told at the end: whether it may come back, the last position before, and how it ended.
 async fn farewell(mut socket: Socket) -> (Option<u64>, Frame) {
@@ -52,9 +54,20 @@ async fn a_server_that_is_asked_to_end_under_load_finishes_its_work() {
         .collect();
     eventually("publishers are busy", PATIENCE, || (ledger.counts().1 > 1_000).then_some(())).await;
 
+    // The signal comes while much is accepted that the history can't take just now.
+    let lock = server.lock_database();
+    let backlog = eventually_async("much waits for the history", PATIENCE, || async {
+        let accepted = server.metric("chatflow_messages_accepted_total").await;
+        let backlog = accepted - server.metric("chatflow_messages_persisted_total").await;
+        (backlog >= BACKLOG).then_some(backlog)
+    })
+    .await;
+    let acknowledged_before = ledger.counts().1;
     let ready = tokio::spawn(readiness(server.address));
     server.terminate();
     let asked = Instant::now();
+    eventually("publishers are told that it drains", PATIENCE, || refusals.lock().contains_key("draining").then_some(())).await;
+    drop(lock);
     let status = server.ended(PATIENCE).await;
     let took = asked.elapsed();
     assert_eq!(status.code(), Some(0), "{}", server.log());
@@ -73,8 +86,10 @@ async fn a_server_that_is_asked_to_end_under_load_finishes_its_work() {
     let faults = ledger.faults(&history, &[], false);
     assert!(faults.is_empty(), "{} faults, among them {:#?}", faults.len(), &faults[..faults.len().min(20)]);
     let (sent, acknowledged) = ledger.counts();
+    assert!(acknowledged as u64 >= acknowledged_before as u64 + backlog, "what was accepted is finished and answered");
+    assert_eq!(acknowledged, history.len(), "nothing is kept that its sender does not know of");
     println!(
-        "SIGTERM under load: exit 0 after {} ms; {sent} sent, {acknowledged} acknowledged, {} rows, refusals {:?}; {MEMBERS} members told to come \
+        "SIGTERM under load, {backlog} messages waiting for the history: exit 0 after {} ms; {sent} sent, {acknowledged} acknowledged, {} rows, refusals {:?}; {MEMBERS} members told to come \
          back after {} to {} ms and closed with 1012; /ready {statuses:?}",
         took.as_millis(),
         history.len(),

@@ -26,6 +26,9 @@ const MOST_WAITING: usize = 128;
 /// Every so many members' latency is measured.
 const SAMPLE: usize = 20;
 
+/// Each measures alone.
+static TURN: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
 fn setting(name: &str, default: usize) -> usize {
     std::env::var(name).map_or(default, |value| value.parse().unwrap())
 }
@@ -117,6 +120,7 @@ fn p99(latencies: &Mutex<Vec<(Instant, Duration)>>, from: Instant, until: Instan
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_stops_reading_is_cut_off_and_nobody_else_notices() {
+    let _turn = TURN.lock().await;
     raise_file_limit();
     let rate = setting("CHATFLOW_SLOW_RATE", if cfg!(debug_assertions) { 20 } else { 200 });
     let others = setting("CHATFLOW_SLOW_MEMBERS", 1_000);
@@ -198,6 +202,7 @@ async fn who_stops_reading_is_cut_off_and_nobody_else_notices() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn where_rooms_skip_it_is_told_of_the_gap_and_goes_on() {
+    let _turn = TURN.lock().await;
     let server = Server::start(Options::new().set("engine.slow_messages", MOST_WAITING).set("engine.slow_policy", "skip"));
     let mut stuck = Socket::connect_thinly(server.address, "/chat/7").await.unwrap();
     stuck.expect("a welcome", |frame| frame["event"] == "welcome").await;

@@ -175,7 +175,7 @@ impl Connections {
         let (ping, silent, write) = (seconds(settings.ping), seconds(settings.ping + settings.pong), seconds(settings.write));
         for shard in &self.shards {
             for outlet in shard.lock().values() {
-                outlet.tick(now, ping, silent, write);
+                outlet.tick(now, ping, silent, write, settings.in_flight);
             }
         }
     }

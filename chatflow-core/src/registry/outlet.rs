@@ -175,8 +175,11 @@ impl Outlet {
     }
 
     /// Once a second: a connection that was silent for `ping` seconds is pinged, and closed after `silent`; one that was told to
-    /// close is cut when that takes longer than `write`.
-    pub(crate) fn tick(self: &Arc<Self>, now: u32, ping: u32, silent: u32, write: u32) {
+    /// close is cut when that takes longer than `write`. One that `waits` for so many answers is not read, so it isn't silent.
+    pub(crate) fn tick(self: &Arc<Self>, now: u32, ping: u32, silent: u32, write: u32, waits: usize) {
+        if self.unanswered() >= waits {
+            self.heard.store(now, Relaxed);
+        }
         let heard = self.heard.load(Relaxed);
         let quiet = now.saturating_sub(heard);
         if quiet >= silent {

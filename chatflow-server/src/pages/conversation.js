@@ -63,6 +63,7 @@ export class Conversation {
     const mine = this.#pending.has(message.messageId);
     this.#unwait(message.messageId);
     this.#place(message);
+    this.#groupPending();
     this.#trim();
     this.#arrived(mine ? 0 : 1);
   }
@@ -70,10 +71,11 @@ export class Conversation {
   /** A message of one's own, before the server has it. */
   expect(message) {
     const line = this.#line({ ...message, serverTimestamp: message.timestamp });
-    line.classList.add("first", "waiting");
+    line.classList.add("waiting");
     line.append(element("span", "fate", "Sending…"));
     this.#pending.set(message.messageId, line);
     $("pending").append(line);
+    this.#groupPending();
     this.#toEnd();
   }
 
@@ -100,6 +102,7 @@ export class Conversation {
   forget(id) {
     const text = this.#pending.get(id)?.querySelector(".bubble").textContent;
     this.#unwait(id);
+    this.#groupPending();
     return text;
   }
 
@@ -169,11 +172,19 @@ export class Conversation {
   }
 
   /** Whether a line begins a group depends on the one before it. */
-  #group(line) {
+  #group(line, before = line?.previousElementSibling) {
     if (!line?.dataset.sender) return;
-    const before = line.previousElementSibling;
     const same = before?.dataset.sender === line.dataset.sender && line.dataset.at - before.dataset.at < GROUP_MS;
     line.classList.toggle("first", !same);
+  }
+
+  /** What waits goes on where the conversation ends. */
+  #groupPending() {
+    let before = $("log").lastElementChild;
+    for (const line of $("pending").children) {
+      this.#group(line, before);
+      before = line;
+    }
   }
 
   #trim() {

@@ -87,15 +87,24 @@ fn what_a_history_does_not_keep_is_told() {
     }
 }
 
-/// Nobody knows what was said before the history began: it may be the second one of these rooms.
 #[test]
-fn nothing_is_recovered_from_before_the_history_began() {
+fn an_older_epoch_that_the_history_never_had_is_told() {
     let (server, position) = with_a_history(&[]);
-    let (epoch, offset) = epoch_and_offset(&position);
-    for before in ["0:0".to_owned(), "0:77".to_owned(), format!("{}:{offset}", epoch - 1)] {
-        is_told(&server, &before, "not_kept");
+    let (epoch, _) = epoch_and_offset(&position);
+    for gone in ["0:0".to_owned(), "0:77".to_owned(), format!("{}:{}", epoch - 1, u128::MAX)] {
+        is_told(&server, &gone, "not_kept");
     }
     unharmed(&server);
+}
+
+#[test]
+fn before_the_first_message_is_the_beginning_of_the_history() {
+    let (server, position) = with_a_history(&[]);
+    let (epoch, _) = epoch_and_offset(&position);
+    let mut wire = Wire::open_v1(&server, &format!("7?after={epoch}:0"));
+    assert_eq!(wire.next_json(|_| true)["recovered"], true);
+    let said: Vec<_> = (0..3).map(|_| wire.next_json(|frame| frame.get("message").is_some())["message"].clone()).collect();
+    assert_eq!(said, ["one", "two", "three"]);
 }
 
 fn messages(page: &Value) -> Vec<&str> {
