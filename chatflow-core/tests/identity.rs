@@ -1,5 +1,6 @@
 //! Who is who: what a session may say and do once an authenticator knows its user.
 
+#![allow(clippy::unwrap_used, reason = "a test that can't go on has failed")]
 mod support;
 
 use async_trait::async_trait;

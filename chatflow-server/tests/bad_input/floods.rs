@@ -26,11 +26,12 @@ fn pour(wire: &mut Wire, bytes: &[u8], times: usize) -> usize {
 /// more than `most` bytes.
 #[track_caller]
 fn nobody_notices(server: &Server, most: u64, harm: impl FnOnce()) {
-    let (mut ada, mut grace) = (Wire::open(server, "bystanders"), Wire::open(server, "bystanders"));
+    let (mut ada, mut grace) = (Wire::open(server, "bystanders"), Wire::open_v1(server, "bystanders"));
+    grace.next_json(|frame| frame["event"] == "welcome");
     let mut chat = || {
         let begun = Instant::now();
         ada.json(&said("hello"));
-        grace.next_json(|frame| frame.get("status").is_none());
+        grace.next_json(|frame| frame["message"] == "hello");
         ada.next_json(|frame| frame["status"] == "SUCCESS");
         // Or she, who only listens, would seem to be gone.
         grace.send(&frame(FIN | PONG, b""));
