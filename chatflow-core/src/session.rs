@@ -40,9 +40,10 @@ struct Joined {
 
 impl Session {
     pub(crate) fn new(engine: Arc<Inner>, outlet: Arc<Outlet>, who: Identity, request: &ConnectRequest) -> Self {
+        let publish_rate = engine.settings.publish_rate_of(&who);
         let rate = match &who.user {
-            Some(user) => engine.user_rates.of(user, engine.settings.publish_rate),
-            None => Arc::new(Mutex::new(Bucket::new(engine.settings.publish_rate_anonymous))),
+            Some(user) => engine.user_rates.of(user, publish_rate),
+            None => Arc::new(Mutex::new(Bucket::new(publish_rate))),
         };
         Self {
             engine,
@@ -70,7 +71,8 @@ impl Session {
                 None => self.outlet.close(close::UNACCEPTABLE, "there is no such room"),
             },
             None if self.dialect == Dialect::V1 => {
-                let welcome = welcome(&self.engine, &self.outlet, None, None, None);
+                let rate = self.engine.settings.publish_rate_of(&self.who);
+                let welcome = welcome(&self.engine, &self.outlet, rate, None, None, None);
                 self.outlet.push_text(|out| put_event(out, &welcome));
             }
             None => self.outlet.close(close::UNACCEPTABLE, "a connection without a room needs the subprotocol chatflow.v1"),
@@ -154,7 +156,8 @@ impl Session {
         history: Option<usize>,
         reference: Option<String>,
     ) -> Option<JoinHandle<()>> {
-        let join = Join { engine: Arc::clone(&self.engine), member: Arc::clone(member), reference };
+        let publish_rate = self.engine.settings.publish_rate_of(&self.who);
+        let join = Join { engine: Arc::clone(&self.engine), member: Arc::clone(member), publish_rate, reference };
         let history = history.unwrap_or(0).min(self.engine.settings.history);
         // Someone who only publishes has nowhere to resume from.
         let (after, history) = if self.deliver == Deliver::None { (None, 0) } else { (after, history) };
@@ -311,6 +314,7 @@ fn error(code: &str, problem: impl Into<String>) -> Box<ErrorFrame> {
 struct Join {
     engine: Arc<Inner>,
     member: Arc<Member>,
+    publish_rate: u32,
     reference: Option<String>,
 }
 
@@ -329,15 +333,22 @@ impl Join {
     }
 
     fn greet(&self, position: Position, lost: Option<&str>) {
-        let Self { engine, member, reference } = self;
+        let Self { engine, member, publish_rate, reference } = self;
         if member.dialect == Dialect::V1 {
-            let event = welcome(engine, &member.outlet, Some((&member.room, position)), lost, reference.clone());
+            let event = welcome(engine, &member.outlet, *publish_rate, Some((&member.room, position)), lost, reference.clone());
             member.outlet.push_text(|out| put_event(out, &event));
         }
     }
 }
 
-fn welcome(engine: &Inner, outlet: &Outlet, room: Option<(&RoomId, Position)>, lost: Option<&str>, reference: Option<String>) -> Event {
+fn welcome(
+    engine: &Inner,
+    outlet: &Outlet,
+    publish_rate: u32,
+    room: Option<(&RoomId, Position)>,
+    lost: Option<&str>,
+    reference: Option<String>,
+) -> Event {
     Event::Welcome {
         session: format!("{:x}", outlet.session()),
         room_id: room.map(|(room, _)| room.to_string()),
@@ -347,7 +358,7 @@ fn welcome(engine: &Inner, outlet: &Outlet, room: Option<(&RoomId, Position)>, l
         durable: engine.is_durable(),
         limits: protocol::WelcomeLimits {
             frame: engine.settings.frame,
-            publish_rate: engine.settings.publish_rate_anonymous,
+            publish_rate,
             rooms: engine.settings.rooms,
             in_flight: engine.settings.in_flight,
         },

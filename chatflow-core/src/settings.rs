@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::Identity;
+
 /// Who is sent what was said.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -125,6 +127,13 @@ impl Default for Settings {
             authentication: Duration::from_secs(10),
             write: Duration::from_secs(5),
         }
+    }
+}
+
+impl Settings {
+    /// Messages per second that `who` may publish; 0 = as many as it likes.
+    pub(crate) fn publish_rate_of(&self, who: &Identity) -> u32 {
+        if who.user.is_some() { self.publish_rate } else { self.publish_rate_anonymous }
     }
 }
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use chatflow_core::broker::memory::{InMemoryBroker, MemoryBrokerConfig};
 use chatflow_core::protocol::close;
-use chatflow_core::{Deliver, Engine, MessageId};
+use chatflow_core::{Authenticator, Credentials, Deliver, Engine, Identity, MessageId, Result};
 use support::{Client, request, text, text_with, v1};
 
 #[tokio::test]
@@ -163,4 +163,25 @@ async fn what_the_broker_refuses_is_answered_once_and_may_be_tried_again() {
     }
     let stats = engine.stats();
     assert_eq!((stats.accepted, stats.refused), (0, 2), "each counts once");
+}
+
+#[tokio::test]
+async fn the_welcome_tells_the_rate_that_counts_for_who_was_let_in() {
+    #[derive(Debug)]
+    struct ByToken;
+    #[async_trait::async_trait]
+    impl Authenticator for ByToken {
+        async fn authenticate(&self, shown: &Credentials) -> Result<Identity> {
+            Ok(shown.token.as_deref().map(Identity::user).unwrap_or_default())
+        }
+    }
+    let engine = Engine::builder().authenticator(ByToken).build().await.unwrap();
+    for (token, rate) in [(None, 2_000), (Some("42"), 50)] {
+        for room in [None, Some("7")] {
+            let mut request = v1(room);
+            request.credentials = Credentials::new(token.map(str::to_owned), None);
+            let welcome = Client::connect(&engine, request).await.event("welcome").await;
+            assert_eq!(welcome["limits"]["publishRate"], rate, "{token:?} in {room:?}");
+        }
+    }
 }
