@@ -111,7 +111,7 @@ impl Server {
                 command.arg(&options.server).args(["--listen", "127.0.0.1:0", "--store", &store]);
                 command.args(["--set", "limits.publish_rate_anonymous=0", "--set", "log.level=error"]);
             }
-            Who::Floor => drop(command.arg(myself()).args([SERVE, "--frame", &options.frame.to_string()])),
+            Who::Floor => drop(command.arg(myself()).args(["--bench", SERVE, "--frame", &options.frame.to_string()])),
         }
         let started = command.stdout(Stdio::piped()).current_dir(dir.path()).spawn();
         let mut child = started.unwrap_or_else(|error| panic!("the server does not start: {error}"));
