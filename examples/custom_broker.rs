@@ -4,7 +4,7 @@
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
-use chatflow_core::broker::{Broker, Delivered, Entry, Event, From, LogId, Profile, Reader, Receipt, Refused, Status};
+use chatflow_core::broker::{Broker, Delivered, Entry, Event, From, LogId, Opening, Profile, Reader, Receipt, Refused, Status};
 use chatflow_core::{Ack, Draft, Engine, Error, ErrorKind, Position, Result, RoomId, Timestamp, kind};
 use futures::stream::{self, BoxStream, StreamExt};
 use tokio::sync::watch;
@@ -28,12 +28,12 @@ impl Log {
     }
 
     /// What a reader that stands at `at` is told next, and where it stands then.
-    fn next(&self, at: Position) -> Option<(Event, Position)> {
+    fn next(&self, at: Position) -> Option<(Vec<Event>, Position)> {
         if at < self.start {
-            return Some((Event::Lost { last: at, epoch: self.start.epoch }, self.start));
+            return Some((vec![Event::Lost { last: at, epoch: self.start.epoch }, Event::Attached(self.start)], self.start));
         }
         let batch: Vec<_> = self.entries.range((at.offset - self.start.offset) as usize..).cloned().collect();
-        (!batch.is_empty()).then_some((Event::Batch(batch), self.tail()))
+        (!batch.is_empty()).then(|| (vec![Event::Batch(batch)], self.tail()))
     }
 }
 
@@ -50,8 +50,8 @@ impl Broker for WatchBroker {
         &self.profile
     }
 
-    async fn open(&self, floor: u64) -> Result<()> {
-        let start = Position::new(floor.max(Timestamp::now().0 as u64) + 1, 0);
+    async fn open(&self, opening: &Opening) -> Result<()> {
+        let start = Position::new(opening.floor.max(Timestamp::now().0 as u64) + 1, 0);
         self.logs.iter().for_each(|log| log.send_modify(|log| *log = Log { start, settled: start, ..Log::default() }));
         Ok(())
     }
@@ -81,10 +81,10 @@ impl Broker for WatchBroker {
         let attach = |log: &Log| from.attach(log.start, log.tail());
         let (at, first) = attach(&log.borrow_and_update());
         let rest = stream::unfold((log, at), |(mut log, at)| async move {
-            let (event, at) = log.wait_for(|log| log.closed || log.next(at).is_some()).await.ok()?.next(at)?;
-            Some((event, (log, at)))
+            let (events, at) = log.wait_for(|log| log.closed || log.next(at).is_some()).await.ok()?.next(at)?;
+            Some((stream::iter(events), (log, at)))
         });
-        Ok(stream::iter(first).chain(rest).map(Ok).boxed())
+        Ok(stream::iter(first).chain(rest.flatten()).map(Ok).boxed())
     }
 
     async fn settle(&self, log: LogId, through: Position) -> Result<()> {

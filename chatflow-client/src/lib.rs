@@ -33,7 +33,6 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
-mod backoff;
 mod builder;
 mod client;
 mod command;
@@ -52,8 +51,8 @@ mod session;
 mod socket;
 mod transport;
 
-pub use backoff::Backoff;
 pub use builder::ClientBuilder;
+pub use chatflow_core::Backoff;
 pub use chatflow_core::protocol::{ErrorFrame, MemberInfo, WelcomeLimits, close, code};
 pub use chatflow_core::{Ack, Deliver, MessageId, Position, RoomId, kind};
 pub use client::{Acknowledgement, Client, Published};

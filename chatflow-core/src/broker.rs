@@ -1,6 +1,8 @@
 //! Where messages get their order: logs that every node reads alike.
 
 pub mod memory;
+#[cfg(any(test, feature = "redis", feature = "rabbitmq", feature = "sqs"))]
+mod outbox;
 
 use std::fmt::{self, Debug};
 
@@ -9,7 +11,7 @@ use bytes::Bytes;
 use futures::stream::BoxStream;
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, Message, MessageId, Position, Result, RoomId};
+use crate::{Error, Message, MessageId, NodeId, Position, Result, RoomId};
 
 /// One of a broker's logs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -176,15 +178,19 @@ pub enum From {
     Present,
     /// With the oldest entry that the log still has.
     Oldest,
+    /// With the last so many entries that the log still has, or with all of them if there are fewer. A broker that can't
+    /// [rewind](Profile::rewinds) has none: the present.
+    Last(u64),
 }
 
 impl From {
     /// Where a reader stands in a log that holds what follows `oldest`, up to `tail`, and the events that it is told first. `oldest`
-    /// and `tail` are of one epoch; a log that holds nothing has both in the same place.
+    /// and `tail` are of one epoch, with an offset for each entry between them; a log that holds nothing has both in the same place.
     pub fn attach(self, oldest: Position, tail: Position) -> (Position, Vec<Event>) {
         let (at, lost) = match self {
             Self::Present => (tail, None),
             Self::Oldest => (oldest, None),
+            Self::Last(n) => (Position::new(tail.epoch, tail.offset.saturating_sub(n.into()).max(oldest.offset)), None),
             Self::After(last) if (oldest..=tail).contains(&last) => (last, None),
             Self::After(last) => (oldest, Some(Event::Lost { last, epoch: oldest.epoch })),
         };
@@ -209,7 +215,8 @@ pub enum Event {
     Attached(Position),
     /// The next entries, in order, never empty.
     Batch(Vec<Delivered>),
-    /// Entries after `last` can't be had any more; what follows belongs to `epoch` or comes after a hole.
+    /// Entries after `last` can't be had any more. [`Attached`](Self::Attached) comes next and says where reading goes on: in
+    /// `epoch`, or after a hole.
     Lost {
         /// The last position that was delivered before the loss.
         last: Position,
@@ -237,6 +244,33 @@ impl Status {
     }
 }
 
+/// Who opens a broker, and what they know.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Opening {
+    /// The latest epoch that the history knows; 0 without one.
+    pub floor: u64,
+    /// The node, unique among those that share the broker.
+    pub node: NodeId,
+    /// The [identity](crate::MessageStore::identity) of the history that this node writes. What a history has not settled is kept for
+    /// it, whichever node writes it next. `None`: this node keeps none.
+    pub history: Option<String>,
+}
+
+impl Opening {
+    /// A node without a history, before any epoch.
+    pub fn new(node: impl Into<NodeId>) -> Self {
+        Self { floor: 0, node: node.into(), history: None }
+    }
+
+    /// The same, writing the history called `identity`, whose latest epoch is `floor`.
+    #[must_use]
+    pub fn with_history(mut self, identity: impl Into<String>, floor: u64) -> Self {
+        (self.history, self.floor) = (Some(identity.into()), floor);
+        self
+    }
+}
+
 /// An ordered set of logs.
 ///
 /// A room lives in one log, so its order is the log's order, the same for everybody who reads it.
@@ -251,23 +285,26 @@ impl Status {
 /// 4. **A receipt is told once**: accepted or failed. Failed may still mean that the entry is in the log: the id tells.
 /// 5. **Bounds.** `submit` never waits. What can't be taken is refused at once, with an error that says if it may
 ///    succeed later. Unsettled entries are never dropped to make room.
-/// 6. **Settling.** Entries after the last settled position stay readable for [`Reader::History`] across restarts of
-///    the reader.
-/// 7. **Epochs.** Positions handed out after `open(floor)` on a log that lost entries are greater than any of
-///    an epoch up to `floor`.
-/// 8. **Close.** After `close`, `submit` is refused with [`ErrorKind::Closed`](crate::ErrorKind::Closed). Streams give what they
+/// 6. **Settling.** Entries after the position that a history settled last stay readable for its [`Reader::History`], across
+///    restarts of the reader and, where the broker is durable, of node and broker.
+/// 7. **Epochs.** A position is given to one entry for good. A log that was lost, cut or wound back goes on in a greater epoch,
+///    greater than any `floor` that it was opened with; a reader whose last position is not in the log any more is told
+///    [`Event::Lost`], then where it goes on.
+/// 8. **Recovery.** While the backend is away, `submit` is refused at once and streams wait; once it is back they go on where
+///    they were within five seconds, by themselves.
+/// 9. **Close.** After `close`, `submit` is refused with [`ErrorKind::Closed`](crate::ErrorKind::Closed). Streams give what they
 ///    have not given yet and end, without an error; they end for no other reason. A new `read` fails with the same kind or ends.
 #[async_trait]
 pub trait Broker: Debug + Send + Sync + 'static {
-    /// What this broker is. Does not change.
+    /// What this broker is. Does not change once `open` has returned.
     fn profile(&self) -> &Profile;
 
-    /// Called once before anything else. A log that begins anew begins in an epoch greater than `floor`, the latest
-    /// that the history knows.
+    /// Called once before anything else: makes at the backend what is missing there.
     ///
     /// # Errors
-    /// The backend can't be reached, or is set up in a way that breaks the guarantees.
-    async fn open(&self, floor: u64) -> Result<()>;
+    /// The backend can't be reached, does not let us in, or is set up in a way that breaks the guarantees
+    /// ([`ErrorKind::Config`](crate::ErrorKind::Config)), another number of logs included.
+    async fn open(&self, opening: &Opening) -> Result<()>;
 
     /// Puts an entry into its log. Never waits; the receipt is told later, or within the call.
     ///
@@ -275,7 +312,10 @@ pub trait Broker: Debug + Send + Sync + 'static {
     /// [`Refused`]: now or for good, as its error says.
     fn submit(&self, entry: Entry, receipt: Receipt) -> Result<(), Refused>;
 
-    /// Reads one log from `from` on. The first event is [`Event::Attached`], or [`Event::Lost`] when `from` is gone.
+    /// Reads one log from `from` on. The first event is [`Event::Attached`], or [`Event::Lost`] and then it when `from` is gone.
+    ///
+    /// What a stream has read and its reader has not taken is bounded; a reader that stands still holds up nobody else, and may be
+    /// told that it lost something.
     ///
     /// # Cancel safety
     /// Dropping the stream loses nothing: read again after the last position.
@@ -284,7 +324,8 @@ pub trait Broker: Debug + Send + Sync + 'static {
     /// The log can't be read just now. An error in the stream ends it.
     async fn read(&self, log: LogId, reader: Reader, from: From) -> Result<BoxStream<'static, Result<Event>>>;
 
-    /// The history holds everything through `through`: it may be trimmed.
+    /// This node's history holds everything through `through`: for its part, that may be trimmed. Where no node has a history,
+    /// nodes settle what they have read.
     ///
     /// # Errors
     /// The backend did not answer; settle a later position instead.
@@ -293,7 +334,7 @@ pub trait Broker: Debug + Send + Sync + 'static {
     /// Health and depths. Answers within a second, from what it knows.
     async fn status(&self) -> Status;
 
-    /// Ends it: see guarantee 8.
+    /// Ends it: see guarantee 9.
     ///
     /// # Errors
     /// What was submitted may not have reached the backend.

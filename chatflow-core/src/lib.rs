@@ -61,6 +61,7 @@
 
 mod answers;
 pub mod auth;
+mod backoff;
 pub mod broker;
 mod catchup;
 mod chat;
@@ -86,7 +87,8 @@ mod validator;
 mod websocket;
 
 pub use auth::{Action, AllowAll, Anonymous, Authenticator, Authorizer, Credentials, Identity};
-pub use broker::{Broker, LogId, Profile};
+pub use backoff::Backoff;
+pub use broker::{Broker, LogId, Opening, Profile};
 pub use bytestring::ByteString;
 pub use chat::ChatCodec;
 pub use codec::{BadFrame, Codec};

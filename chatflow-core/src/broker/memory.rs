@@ -10,7 +10,7 @@ use futures::stream::{self, BoxStream, StreamExt};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use super::{Broker, Delivered, Entry, Event, From, LogId, Profile, Reader, Receipt, Refused, Status};
+use super::{Broker, Delivered, Entry, Event, From, LogId, Opening, Profile, Reader, Receipt, Refused, Status};
 use crate::{Error, ErrorKind, Position, Result, Timestamp};
 
 /// The bounds of an [`InMemoryBroker`].
@@ -124,8 +124,8 @@ impl Broker for InMemoryBroker {
         &self.profile
     }
 
-    async fn open(&self, floor: u64) -> Result<()> {
-        let epoch = u64::try_from(Timestamp::now().0).unwrap_or_default().max(floor + 1);
+    async fn open(&self, opening: &Opening) -> Result<()> {
+        let epoch = u64::try_from(Timestamp::now().0).unwrap_or_default().max(opening.floor + 1);
         for log in &self.logs {
             log.state.lock().epoch = epoch;
         }
@@ -178,7 +178,7 @@ impl Broker for InMemoryBroker {
             let id = state.next_reader;
             state.next_reader += 1;
             state.readers.insert(id, at);
-            (first, Tail { log: Arc::clone(&log), id, at })
+            (first, Tail { log: Arc::clone(&log), id, at, resumes: false })
         };
         let rest = stream::unfold(tail, |mut tail| async move { tail.next().await.map(|event| (event, tail)) });
         Ok(stream::iter(first).chain(rest).map(Ok).boxed())
@@ -221,6 +221,8 @@ struct Tail {
     log: Arc<Log>,
     id: u64,
     at: u64,
+    /// It was told that it lost something, and not yet where it goes on.
+    resumes: bool,
 }
 
 impl Tail {
@@ -247,9 +249,12 @@ impl Tail {
 
     fn take(&mut self, state: &mut State) -> Option<Event> {
         let oldest = state.base - 1;
+        if std::mem::take(&mut self.resumes) {
+            return Some(Event::Attached(state.position(self.at)));
+        }
         if self.at < oldest {
             let last = state.position(self.at);
-            self.at = oldest;
+            (self.at, self.resumes) = (oldest, true);
             return Some(Event::Lost { last, epoch: state.epoch });
         }
         let mut bytes = 0;

@@ -9,7 +9,7 @@ use futures::stream::BoxStream;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
-use crate::broker::{Broker, Completion, Delivered, Entry, Event, From, Reader, Receipt, Refused};
+use crate::broker::{Broker, Completion, Delivered, Entry, Event, From, Opening, Reader, Receipt, Refused};
 use crate::{Error, ErrorKind, LogId, Message, MessageId, Position, Result, RoomId, Timestamp, kind};
 
 /// How long a case waits for anything before it fails.
@@ -35,7 +35,7 @@ macro_rules! broker_suite {
                 g2_a_reader_of_the_present_gets_only_what_comes, g3_accepted_entries_are_read_back_as_they_were,
                 g4_each_receipt_is_told_once, g5_a_full_log_refuses_and_settling_makes_room, g5_an_oversized_entry_is_refused_for_good,
                 g6_the_history_reads_again_what_it_has_not_settled, g7_a_new_life_begins_after_the_floor,
-                g8_a_closed_broker_refuses_and_streams_end, dropped_readers_hold_nothing, status_tells_depths);
+                g9_a_closed_broker_refuses_and_streams_end, dropped_readers_hold_nothing, status_tells_depths);
         }
     };
     (@cases $subject:expr, $($case:ident),*) => {
@@ -82,7 +82,7 @@ fn entry(text: &str) -> Entry {
 }
 
 async fn opened(subject: &Subject) -> &Arc<dyn Broker> {
-    subject.broker.open(0).await.expect("opens");
+    subject.broker.open(&Opening::new("n").with_history("h", 0)).await.expect("opens");
     &subject.broker
 }
 
@@ -274,13 +274,13 @@ pub async fn g6_the_history_reads_again_what_it_has_not_settled(subject: Subject
 /// Guarantee 7.
 pub async fn g7_a_new_life_begins_after_the_floor(subject: Subject) {
     let floor = u64::MAX / 2;
-    subject.broker.open(floor).await.expect("opens");
+    subject.broker.open(&Opening::new("n").with_history("h", floor)).await.expect("opens");
     let (_events, position) = attach(&subject.broker, Reader::Node, From::Present).await;
     assert!(position.epoch > floor, "{position}");
 }
 
-/// Guarantee 8.
-pub async fn g8_a_closed_broker_refuses_and_streams_end(subject: Subject) {
+/// Guarantee 9.
+pub async fn g9_a_closed_broker_refuses_and_streams_end(subject: Subject) {
     let broker = opened(&subject).await;
     let (mut events, _) = attach(broker, Reader::Node, From::Present).await;
     publish(broker, "last").await;

@@ -13,7 +13,7 @@ use super::{Engine, Tasks};
 use crate::answers::Answers;
 use crate::auth::{AllowAll, Anonymous, Authenticator, Authorizer};
 use crate::broker::memory::InMemoryBroker;
-use crate::broker::{Broker, Durability, LogId};
+use crate::broker::{Broker, Durability, LogId, Opening};
 use crate::dedup::Dedup;
 use crate::pipeline::{Pipeline, Progress};
 use crate::rate::UserBuckets;
@@ -165,11 +165,11 @@ impl EngineBuilder {
         let broker = self.broker.unwrap_or_else(|| Arc::new(InMemoryBroker::default()));
         let store = self.store;
         let node = self.node.unwrap_or_else(|| format!("node-{}", &MessageId::new_v4().simple().to_string()[..8]).into());
-        let floor = match &store {
-            Some(store) => store.last_epoch().await?,
-            None => 0,
+        let opening = match &store {
+            Some(store) => Opening::new(node.clone()).with_history(store.identity(), store.last_epoch().await?),
+            None => Opening::new(node.clone()),
         };
-        broker.open(floor).await?;
+        broker.open(&opening).await?;
         let logs = broker.profile().logs;
         let counters = Arc::new(Counters::default());
         let answers = Answers::new(logs, broker.profile().durability, Arc::clone(&counters));

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use chatflow_core::MessageId;
+use crate::MessageId;
 
 /// Exponential backoff with full jitter: attempt `n` waits a random time between nothing and `base · 2ⁿ`, at most `cap`.
 ///
