@@ -56,18 +56,29 @@ pub struct Profile {
     pub largest_entry: usize,
     /// Whether a reader can start at any entry that was not trimmed; else only at the present.
     pub rewinds: bool,
+    /// Whether other nodes publish into the same logs.
+    pub shared: bool,
+    /// How many settled entries of each log stay readable, at least. Default: all.
+    pub retains: u64,
 }
 
 impl Profile {
-    /// A broker of that name and number of logs: volatile, rewinding, entries up to 1 MiB.
+    /// A broker of that name and number of logs: volatile, rewinding, this node's alone, entries up to 1 MiB.
     pub fn new(name: &'static str, logs: u16) -> Self {
-        Self { name, logs, durability: Durability::Volatile, largest_entry: 1 << 20, rewinds: true }
+        Self { name, logs, durability: Durability::Volatile, largest_entry: 1 << 20, rewinds: true, shared: false, retains: u64::MAX }
     }
 
     /// The same, holding entries durably.
     #[must_use]
     pub fn durable(mut self) -> Self {
         self.durability = Durability::Durable;
+        self
+    }
+
+    /// The same, shared by several nodes.
+    #[must_use]
+    pub fn shared(mut self) -> Self {
+        self.shared = true;
         self
     }
 
@@ -102,7 +113,8 @@ impl Entry {
 
 /// Told once what became of a submitted entry.
 pub trait Completion: Send {
-    /// The broker holds the entry, as durably as its [`Profile`] says; its position, if the broker knows it by now.
+    /// The broker holds the entry, as durably as its [`Profile`] says; its position, if the broker knows it by now. A volatile
+    /// broker knows it, a durable one need not: where an entry stands is learned when it comes back to the node's own reader.
     fn accepted(self: Box<Self>, position: Option<Position>);
     /// The broker does not hold the entry, or can't tell: submit it again under the same id.
     fn failed(self: Box<Self>, error: Error);

@@ -73,6 +73,7 @@ mod engine;
 mod error;
 mod hooks;
 mod message;
+mod notice;
 mod pipeline;
 mod position;
 pub mod protocol;

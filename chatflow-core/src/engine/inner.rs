@@ -12,7 +12,7 @@ use tokio::sync::Semaphore;
 use super::types::Ack;
 use crate::answers::{Answers, Pending, Reply};
 use crate::auth::{Authenticator, Authorizer};
-use crate::broker::{Broker, Durability, Entry, Receipt};
+use crate::broker::{Broker, Durability, Entry};
 use crate::pipeline::Progress;
 use crate::rate::UserBuckets;
 use crate::registry::{Outlet, RoomRegistry};
@@ -107,6 +107,7 @@ impl Inner {
             answers: Arc::clone(&self.answers),
             log,
             id: message.id,
+            digest: message.digest,
             room: message.room,
             at: message.at,
             client_timestamp: draft.timestamp.clone(),
@@ -116,7 +117,7 @@ impl Inner {
             reply,
         };
         taken();
-        match self.broker.submit(entry, Receipt::new(Box::new(pending))) {
+        match self.broker.submit(entry, self.answers.receipt(pending)) {
             Ok(()) => self.counters.accepted.add(1),
             // The answer's one way to the sender is its receipt.
             Err(refused) => refused.receipt.failed(refused.error),
