@@ -8,7 +8,7 @@ use super::failure::Failure;
 use super::head::Head;
 use super::link::Link;
 use super::log::Log;
-use super::script::{BEGIN, LOOK, PROBE};
+use super::script::{BEGIN, LOOK, PROBE, PUBLISH};
 use super::servers::Servers;
 use crate::{ErrorKind, Position, Timestamp};
 
@@ -81,6 +81,8 @@ pub(super) async fn attach(servers: &Servers, log: &Log, stale: Option<Instant>)
         match next_epoch(&found, log.known.least, log.known.next, log.feed.known())? {
             Some(epoch) => begin(&link, log, found.head.as_ref(), epoch).await?,
             None => {
+                // Somebody may have flushed the server's scripts; what is published is never sent twice, so this one has to be there.
+                link.load(&PUBLISH).await?;
                 // Registers the history, so that what it does not have is kept for it.
                 let (head, own) = log.tell_settled(&link, None).await?;
                 log.backlog.attach(&head, own);

@@ -18,7 +18,7 @@ pub struct RedisBrokerConfig {
     pub logs: u16,
     /// Entries of one log that may wait for a history. Default 65,536.
     pub entries: usize,
-    /// Bytes of one log that may wait for a history, at least 1 MiB. Default 32 MiB.
+    /// Bytes of one log that may wait for a history, at least 2 MiB. Default 32 MiB.
     pub bytes: usize,
     /// Settled entries of one log that are kept for readers that rewind. Default 8,192.
     pub retain: usize,

@@ -23,6 +23,10 @@ impl Failure {
             Kind::AuthenticationFailed => "user and password of the broker's URL are not right",
             _ if matches!(code, "NOAUTH" | "WRONGPASS") => "user and password of the broker's URL are not right",
             Kind::Server(Server::NoPerm) => "the user of the broker's URL may not do what the broker has to",
+            // So versions 7.0 and 7.2 say it of what a script does.
+            _ if ["user executing the script can't", "ACL failure in script"].iter().any(|said| error.to_string().contains(said)) => {
+                "the user of the broker's URL may not do what the broker has to"
+            }
             Kind::RESP3NotSupported => "version 7 or later is needed",
             Kind::InvalidClientConfig => "the broker's URL is not right",
             _ => "",

@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, Cmd, FromRedisValue, PushInfo, PushKind, Value};
+use redis::{AsyncConnectionConfig, Cmd, ErrorKind as Kind, FromRedisValue, PushInfo, PushKind, ServerErrorKind as Server, Value};
 use tokio::sync::watch;
 
 use super::address::{Address, Target};
@@ -16,7 +16,7 @@ use super::batch::Batch;
 use super::failure::Failure;
 use super::feed::Feed;
 use super::script::{self, Script};
-use super::server::Server;
+use super::server::Server as About;
 use crate::ErrorKind;
 
 /// Longer than this nobody waits for a connection: once the server is there again, all has to be whole within seconds.
@@ -26,7 +26,7 @@ const QUEUE: usize = 1_024;
 
 /// Two connections to one process, as long as both live. They are never mended: whoever finds a link down takes a new one.
 pub(super) struct Link {
-    pub(super) server: Server,
+    pub(super) server: About,
     address: Address,
     /// Answers come in the order of the calls, and so do the scripts' effects.
     write: MultiplexedConnection,
@@ -75,7 +75,7 @@ impl Link {
             }
         };
         let mut write = open(AsyncConnectionConfig::new().set_push_sender(lost)).await.map_err(failed)?;
-        let server = Server::look(&mut write, target, address).await?;
+        let server = About::look(&mut write, target, address).await?;
         for script in script::all() {
             script.load().query_async::<()>(&mut write).await.map_err(failed)?;
         }
@@ -103,6 +103,11 @@ impl Link {
         self.run(&self.read, script, command).await
     }
 
+    /// Sees to it that the server knows `script`.
+    pub(super) async fn load(&self, script: &Script) -> Result<(), Failure> {
+        self.ask(&self.write, &script.load()).await
+    }
+
     /// The connection for writing; the caller says what its failures mean.
     pub(super) fn writer(&self) -> MultiplexedConnection {
         self.write.clone()
@@ -110,18 +115,22 @@ impl Link {
 
     /// For scripts that may be run twice. Somebody may have flushed the server's scripts.
     async fn run<T: FromRedisValue>(&self, on: &MultiplexedConnection, script: &Script, command: &Cmd) -> Result<T, Failure> {
-        match self.ask(on, command).await {
-            Err(failure) if failure.text.contains("NOSCRIPT") => {
+        match command.query_async(&mut on.clone()).await {
+            Err(error) if error.kind() == Kind::Server(Server::NoScript) => {
                 self.ask::<()>(on, &script.load()).await?;
                 self.ask(on, command).await
             }
-            answer => answer,
+            answer => self.believe(answer),
         }
     }
 
     async fn ask<T: FromRedisValue>(&self, on: &MultiplexedConnection, command: &Cmd) -> Result<T, Failure> {
-        let answer = command.query_async(&mut on.clone()).await.map_err(|error| self.judge(&error));
-        // An answer of a link that is down may be another command's.
+        self.believe(command.query_async(&mut on.clone()).await)
+    }
+
+    /// An answer of a link that is down may be another command's.
+    fn believe<T>(&self, answer: redis::RedisResult<T>) -> Result<T, Failure> {
+        let answer = answer.map_err(|error| self.judge(&error));
         match &*self.down.borrow() {
             Some(failure) => Err(failure.clone()),
             None => answer,
