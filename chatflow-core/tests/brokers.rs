@@ -9,5 +9,5 @@ use chatflow_core::conformance::broker::Subject;
 broker_suite!(memory, async {
     let mut config = MemoryBrokerConfig::default();
     (config.logs, config.entries, config.retain) = (2, 64, 16);
-    Subject { broker: Arc::new(InMemoryBroker::new(config)), full_at: 64 }
+    Subject::new(Arc::new(InMemoryBroker::new(config)), 64)
 });
