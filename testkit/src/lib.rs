@@ -7,6 +7,7 @@
 
 pub mod browser;
 mod chance;
+mod cluster;
 mod history;
 pub mod http;
 mod ledger;
@@ -20,6 +21,7 @@ mod socket;
 mod wait;
 
 pub use chance::{between, chance};
+pub use cluster::Cluster;
 pub use history::{History, Row};
 pub use ledger::{Ledger, Seen, Sent};
 pub use member::{Habit, Member};
