@@ -5,6 +5,8 @@ pub mod memory;
 mod outbox;
 #[cfg(feature = "redis")]
 pub mod redis;
+#[cfg(feature = "rabbitmq")]
+pub mod rabbitmq;
 
 use std::fmt::{self, Debug};
 

@@ -1,0 +1,273 @@
+//! The connections to RabbitMQ: one to publish, one to read, so that an alarm that stops publishers does not stop readers.
+
+use std::time::Duration;
+
+use futures::{FutureExt, StreamExt};
+use lapin::message::Delivery;
+use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicPublishOptions, BasicQosOptions, ConfirmSelectOptions};
+use lapin::options::{QueueDeclareOptions, QueueDeleteOptions};
+use lapin::types::{AMQPValue, FieldTable};
+use lapin::uri::AMQPUri;
+use lapin::{BasicProperties, Channel, Connection, ConnectionProperties, Consumer, Event};
+use tokio::sync::watch;
+use tokio::time::timeout;
+
+use super::config::{RabbitMqConfig, place};
+use super::envelope::{Envelope, Kind, Mark};
+use super::fault::{Fault, error, explain};
+use crate::{ErrorKind, Result};
+
+/// How long a handshake, or an answer to a call, may take.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Entries on their way to a consumer that it has not taken.
+pub(super) const PREFETCH: u16 = 2_000;
+
+/// Where reading a stream queue begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Start {
+    /// At this offset, or at the first that there still is.
+    At(u64),
+    /// With the next entry.
+    Next,
+    /// With entries of the last so many seconds.
+    Since(Duration),
+}
+
+/// Both connections, for as long as both are there.
+pub(super) struct Link {
+    publishing: Connection,
+    reading: Connection,
+    blocked: watch::Sender<bool>,
+}
+
+impl std::fmt::Debug for Link {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Link").field("blocked", &*self.blocked.borrow()).finish_non_exhaustive()
+    }
+}
+
+impl Link {
+    pub(super) async fn connect(uri: &AMQPUri, name: &str) -> Result<Self> {
+        let connect = |what: &str| {
+            let properties = ConnectionProperties::default().with_connection_name(format!("{name} {what}").into());
+            let uri = uri.clone();
+            async move {
+                let what = format!("connecting to {}", place(&uri));
+                let late = |_| error(ErrorKind::Unavailable, format!("{what}: no answer within {PATIENCE:?}"));
+                let connection = timeout(PATIENCE, Connection::connect_uri(uri, properties)).await.map_err(late)?;
+                connection.map_err(|cause| explain(&what, cause))
+            }
+        };
+        let publishing = connect("publishes").await?;
+        let reading = connect("reads").await?;
+        Ok(Self { publishing, reading, blocked: watch::Sender::new(false) })
+    }
+
+    /// Whether RabbitMQ takes nothing from publishers just now.
+    pub(super) fn blocked(&self) -> watch::Receiver<bool> {
+        self.blocked.subscribe()
+    }
+
+    /// Follows what RabbitMQ says of the connections, until one of them is gone.
+    pub(super) async fn broken(&self) -> crate::Error {
+        let mut publishing = self.publishing.events_listener().boxed();
+        let mut reading = self.reading.events_listener().boxed();
+        loop {
+            let event = tokio::select! {
+                event = publishing.next() => event,
+                event = reading.next() => event,
+            };
+            match event {
+                Some(Event::ConnectionBlocked(why)) => {
+                    tracing::warn!(why, "RabbitMQ has blocked publishers");
+                    self.blocked.send_replace(true);
+                }
+                Some(Event::ConnectionUnblocked) => {
+                    tracing::info!("RabbitMQ takes messages again");
+                    self.blocked.send_replace(false);
+                }
+                Some(Event::Error(cause)) if !self.publishing.status().connected() || !self.reading.status().connected() => {
+                    return explain("the connection was lost", cause);
+                }
+                Some(_) => {}
+                None => return error(ErrorKind::Unavailable, "the connection is closed"),
+            }
+        }
+    }
+
+    /// A channel whose publishes are confirmed.
+    pub(super) async fn publisher(&self) -> Result<Channel> {
+        answer("opening a channel", async {
+            let channel = self.publishing.create_channel().await?;
+            channel.confirm_select(ConfirmSelectOptions::default()).await?;
+            Ok(channel)
+        })
+        .await
+        .map_err(|fault| fault.into_error("opening a channel"))
+    }
+
+    /// Makes a stream queue unless it is there.
+    pub(super) async fn declare(&self, queue: &str, arguments: FieldTable) -> Result<()> {
+        let what = format!("making the queue {queue}");
+        let options = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
+        answer(&what, async {
+            let channel = self.publishing.create_channel().await?;
+            channel.queue_declare(queue.into(), options, arguments).await.map(drop)
+        })
+        .await
+        .map_err(|fault| fault.into_error(&what))
+    }
+
+    /// Deletes a queue if it is there.
+    pub(super) async fn delete(&self, queue: &str) -> Result<()> {
+        let what = format!("deleting the queue {queue}");
+        let deleted = answer(&what, async {
+            let channel = self.publishing.create_channel().await?;
+            channel.queue_delete(queue.into(), QueueDeleteOptions::default()).await.map(drop)
+        });
+        match deleted.await {
+            Ok(()) | Err(Fault::Missing) => Ok(()),
+            Err(Fault::Other(error)) => Err(error),
+        }
+    }
+
+    /// Puts one entry into `queue` and waits until RabbitMQ has it, or has no such queue.
+    pub(super) async fn put(&self, queue: &str, entry: &[u8]) -> Result<()> {
+        let channel = self.publisher().await?;
+        let what = "publishing";
+        answer(what, async {
+            let options = BasicPublishOptions::default();
+            channel.basic_publish("".into(), queue.into(), options, entry, BasicProperties::default()).await?.await.map(drop)
+        })
+        .await
+        .map_err(|fault| fault.into_error(what))
+    }
+
+    /// Ends a log's epoch for everybody: what comes after this entry does not count.
+    pub(super) async fn end(&self, queue: &str, mark: Mark) -> Result<()> {
+        self.put(queue, &Envelope::seal(Kind::End, mark, &[])).await
+    }
+
+    /// Reads a stream queue.
+    pub(super) async fn consume(&self, queue: &str, start: Start) -> Result<Feed, Fault> {
+        let mut arguments = FieldTable::default();
+        arguments.insert("x-stream-offset".into(), start.argument());
+        let what = format!("reading the queue {queue}");
+        let (channel, consumer) = answer(&what, async {
+            let channel = self.reading.create_channel().await?;
+            channel.basic_qos(PREFETCH, BasicQosOptions::default()).await?;
+            let consumer = channel.basic_consume(queue.into(), "".into(), BasicConsumeOptions::default(), arguments).await?;
+            Ok((channel, consumer))
+        })
+        .await?;
+        Ok(Feed { channel, consumer, unacknowledged: 0, last: 0, ended: None })
+    }
+}
+
+impl Start {
+    fn argument(self) -> AMQPValue {
+        match self {
+            Self::At(offset) => AMQPValue::LongLongInt(offset as i64),
+            Self::Next => AMQPValue::LongString("next".into()),
+            Self::Since(past) => {
+                let now = u64::try_from(crate::Timestamp::now().0).unwrap_or_default() / 1_000;
+                AMQPValue::Timestamp(now.saturating_sub(past.as_secs()))
+            }
+        }
+    }
+}
+
+/// What RabbitMQ answers, within a time.
+async fn answer<T>(what: &str, call: impl Future<Output = lapin::Result<T>>) -> Result<T, Fault> {
+    match timeout(PATIENCE, call).await {
+        Ok(result) => result.map_err(|cause| Fault::of(what, cause)),
+        Err(_) => Err(Fault::Other(error(ErrorKind::Timeout, format!("{what}: no answer within {PATIENCE:?}")))),
+    }
+}
+
+/// The arguments that make a log's queue.
+pub(super) fn log_arguments(config: &RabbitMqConfig) -> FieldTable {
+    let mut arguments = stream_arguments(config.segment_bytes);
+    arguments.insert("x-max-length-bytes".into(), AMQPValue::LongLongInt(config.retained_bytes as i64));
+    if let Some(age) = config.max_age {
+        arguments.insert("x-max-age".into(), AMQPValue::LongString(format!("{}s", age.as_secs().max(1)).into()));
+    }
+    arguments
+}
+
+/// The arguments that make a stream queue that keeps everything.
+pub(super) fn stream_arguments(segment: u64) -> FieldTable {
+    let mut arguments = FieldTable::default();
+    arguments.insert("x-queue-type".into(), AMQPValue::LongString("stream".into()));
+    arguments.insert("x-stream-max-segment-size-bytes".into(), AMQPValue::LongLongInt(segment as i64));
+    arguments
+}
+
+/// Entries of a stream queue as they come, each with its offset.
+#[derive(Debug)]
+pub(super) struct Feed {
+    channel: Channel,
+    consumer: Consumer,
+    /// Deliveries that RabbitMQ was not told of; it sends so many at most.
+    unacknowledged: u16,
+    last: u64,
+    /// Why nothing more comes.
+    ended: Option<Fault>,
+}
+
+fn offset_of(delivery: &Delivery) -> Option<u64> {
+    let headers = delivery.properties.headers().as_ref()?;
+    u64::try_from(headers.inner().get("x-stream-offset")?.as_long_long_int()?).ok()
+}
+
+/// An entry and its offset.
+#[derive(Debug)]
+pub(super) struct Fed {
+    pub(super) offset: u64,
+    pub(super) data: Vec<u8>,
+}
+
+impl Feed {
+    /// The next entries, as many as are there, at least one, up to bounds. [`Fault::Missing`] when RabbitMQ has ended it: the queue
+    /// was deleted, or its node is gone and another has it.
+    ///
+    /// # Cancel safety
+    /// Nothing is taken by a call that is dropped.
+    pub(super) async fn next(&mut self, most: usize, bytes: usize) -> Result<Vec<Fed>, Fault> {
+        let (mut batch, mut size) = (Vec::new(), 0);
+        if self.ended.is_none() {
+            // Only the first is awaited; then what is there already is taken.
+            let mut next = Some(self.consumer.next().await);
+            while let Some(delivery) = next.take() {
+                match delivery {
+                    Some(Ok(delivery)) => {
+                        self.unacknowledged += 1;
+                        self.last = delivery.delivery_tag;
+                        let Some(offset) = offset_of(&delivery) else {
+                            self.ended = Some(Fault::Other(error(ErrorKind::Config, "an entry came without its offset: not a stream queue")));
+                            break;
+                        };
+                        size += delivery.data.len();
+                        batch.push(Fed { offset, data: delivery.data });
+                    }
+                    Some(Err(cause)) => self.ended = Some(Fault::of("reading", cause)),
+                    None => self.ended = Some(Fault::Missing),
+                }
+                if self.ended.is_none() && batch.len() < most && size < bytes {
+                    next = self.consumer.next().now_or_never();
+                }
+            }
+        }
+        if batch.is_empty() { Err(self.ended.take().unwrap_or(Fault::Missing)) } else { Ok(batch) }
+    }
+
+    /// Lets RabbitMQ send more; with `all`, tells it of every delivery so far, else only when it may soon stop sending.
+    pub(super) async fn acknowledge(&mut self, all: bool) -> Result<(), Fault> {
+        if self.unacknowledged >= PREFETCH / 4 || (all && self.unacknowledged > 0) {
+            self.unacknowledged = 0;
+            let told = self.channel.basic_ack(self.last, BasicAckOptions { multiple: true });
+            answer("reading", told).await?;
+        }
+        Ok(())
+    }
+}
