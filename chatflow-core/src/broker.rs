@@ -3,6 +3,8 @@
 pub mod memory;
 #[cfg(any(test, feature = "redis", feature = "rabbitmq", feature = "sqs"))]
 mod outbox;
+#[cfg(feature = "sqs")]
+pub mod sqs;
 
 use std::fmt::{self, Debug};
 
