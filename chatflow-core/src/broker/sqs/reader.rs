@@ -46,14 +46,14 @@ fn attach_node(state: &State, from: From) -> (Position, Vec<Event>) {
         From::Last(_) => From::Present,
         from => from,
     };
-    from.attach(state.window.base, state.window.tail)
+    from.attach(state.window.base, state.latest())
 }
 
 fn attach_history(state: &mut State, from: From) -> (Position, Vec<Event>) {
     let oldest = state.backlog.as_ref().map_or(Position::ZERO, |backlog| backlog.from).max(state.settled);
     let begins = state.backlog.as_ref().map_or(Position::ZERO, |backlog| backlog.from);
     let (at, lost) = match from {
-        From::Present | From::Last(_) => (state.window.tail, None),
+        From::Present | From::Last(_) => (state.latest(), None),
         From::Oldest => (oldest, None),
         From::After(last) if last >= begins => {
             state.settle(last);

@@ -328,6 +328,11 @@ impl Window {
 }
 
 impl State {
+    /// The last entry that this node knows of, come back or not.
+    pub(super) fn latest(&self) -> Position {
+        self.accepted.back().map_or(self.window.tail, |(position, _)| self.window.tail.max(*position))
+    }
+
     pub(super) fn settle(&mut self, through: Position) {
         if through <= self.settled {
             return;
@@ -355,17 +360,17 @@ impl State {
     }
 
     /// Lets go of what is settled, read by all, and not among the last few. Readers that stand still don't hold everything: they will
-    /// be told that they lost some, or read the history's queue.
+    /// be told that they lost some, or read the history's queue. Of a history that another node writes, a part is kept in case this
+    /// node takes it over.
     pub(super) fn trim(&mut self) {
-        let unsettled = match &self.backlog {
-            Some(backlog) if backlog.readers == 0 => Position::MAX,
-            _ => self.settled,
-        };
+        let unwritten = matches!(&self.backlog, Some(backlog) if backlog.readers == 0);
+        let unsettled = if unwritten { Position::MAX } else { self.settled };
         let needed = self.readers.values().copied().min().unwrap_or(Position::MAX).min(unsettled);
         let window = &mut self.window;
         while let Some(first) = window.items.front() {
             let full = window.held.entries > 2 * self.most.entries || window.held.bytes > 2 * self.most.bytes;
-            if !full && (first.position > needed || window.items.len() <= self.retain) {
+            let spare = unwritten && window.held.entries <= self.most.entries / 2 && window.held.bytes <= self.most.bytes / 4;
+            if !full && (spare || first.position > needed || window.items.len() <= self.retain) {
                 break;
             }
             let bytes = match &first.body {
