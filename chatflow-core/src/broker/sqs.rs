@@ -23,7 +23,7 @@ use async_trait::async_trait;
 use aws_types::SdkConfig;
 use futures::stream::BoxStream;
 use parking_lot::Mutex;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
@@ -78,6 +78,10 @@ struct Shared {
     opening: Mutex<Opening>,
     /// The latest epoch that this node or its history has seen.
     epoch: AtomicU64,
+    /// Calls a receiver to help.
+    help: Notify,
+    /// How long messages that were received are hidden, in seconds.
+    hidden: AtomicU64,
     troubles: mpsc::Sender<Trouble>,
     /// Why it is not healthy, while it is not.
     trouble: Mutex<Option<String>>,
@@ -104,6 +108,8 @@ impl SqsBroker {
             attachment: watch::Sender::new(None),
             opening: Mutex::new(Opening::new("")),
             epoch: AtomicU64::new(0),
+            help: Notify::new(),
+            hidden: AtomicU64::new(1),
             troubles,
             trouble: Mutex::new(Some("not opened yet".into())),
             ended: watch::Sender::new(false),
@@ -204,7 +210,7 @@ impl Broker for SqsBroker {
         let Some(troubles) = self.troubles.lock().take() else { return Ok(()) };
         *shared.opening.lock() = opening.clone();
         shared.knows_epoch(opening.floor);
-        let receivers: Vec<_> = (0..shared.config.receivers).map(|_| tokio::spawn(receiver::receive(Arc::clone(shared)))).collect();
+        let receivers: Vec<_> = (0..shared.config.receivers).map(|i| tokio::spawn(receiver::receive(Arc::clone(shared), i > 0))).collect();
         if let Err(fault) = topology::attach(shared).await {
             receivers.iter().for_each(JoinHandle::abort);
             *self.troubles.lock() = Some(troubles);

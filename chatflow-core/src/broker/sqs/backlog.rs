@@ -16,8 +16,8 @@ use super::wire::{self, Load};
 use crate::{Backoff, Position};
 
 /// How long a received message is ours, and how long we count on it.
-const HIDDEN: Duration = Duration::from_secs(10);
-const HELD: Duration = Duration::from_secs(7);
+const HIDDEN: Duration = Duration::from_secs(5);
+const HELD: Duration = Duration::from_millis(3_500);
 /// How often the end of a queue that gives nothing is asked for.
 const FENCE_EVERY: Duration = Duration::from_secs(5);
 

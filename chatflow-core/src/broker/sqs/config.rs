@@ -25,7 +25,7 @@ pub struct SqsBrokerConfig {
     pub bytes: usize,
     /// Settled entries of one log that a node keeps in memory for readers that come back. Default 256.
     pub retain: usize,
-    /// How many requests wait for entries at a node's queue at a time, 1 to 32. Default 4.
+    /// How many requests empty a node's queue at a time while there is much in it, 1 to 32; while there is little, one. Default 4.
     pub receivers: usize,
     /// After this time without a sign of life a node's queue is removed by the others, from 5 s on. Default 5 minutes.
     pub dead_after: Duration,

@@ -1,5 +1,6 @@
 //! From an outbox to a topic: one message at a time for each log, so that its order is that of the publishers.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
@@ -22,6 +23,10 @@ const PATIENCE: Duration = Duration::from_secs(6);
 const TRIES: u32 = 3;
 /// How long a message whose first attempt had no answer may take to come back from the log.
 const RETURN: Duration = Duration::from_secs(3);
+/// How many messages of one log may be on their way back to this node before entries are collected for longer, and for how long at
+/// the most: where SNS falls behind, larger messages are what helps.
+const UNDER_WAY: usize = 4;
+const PAUSE: Duration = Duration::from_secs(1);
 
 /// An entry's receipt, and the room that the entry takes until it comes back.
 pub(super) struct Counted {
@@ -44,28 +49,45 @@ impl Completion for Counted {
 
 /// Publishes what the outbox of `log` gets until it is closed and empty.
 pub(super) async fn pump(shared: Arc<Shared>, log: Arc<Log>) {
-    while let Some(batch) = shared.outboxes[usize::from(log.id.0)].take(MOST_ENTRIES, MOST_BYTES).await {
-        let (entries, receipts): (Vec<_>, Vec<_>) = batch.into_iter().map(|(entry, receipt)| (entry.bytes, receipt)).unzip();
-        let published = publish(&shared, &log, &entries).await;
-        log.published.store(true, Relaxed);
-        match published {
-            Ok((epoch, sequence)) => {
-                for (index, receipt) in receipts.into_iter().enumerate() {
-                    receipt.accepted(wire::place(epoch, sequence, index));
-                }
+    let mut under_way = VecDeque::new();
+    loop {
+        if under_way.len() == UNDER_WAY
+            && let Some(first) = under_way.pop_front()
+        {
+            let _ = timeout(PAUSE, log.reaches(first)).await;
+        }
+        let Some(place) = publish_next(&shared, &log).await else { return };
+        under_way.extend(place);
+    }
+}
+
+/// Publishes the next batch; the place of its last entry, if SNS took it. `None` once the outbox is closed and empty.
+async fn publish_next(shared: &Shared, log: &Arc<Log>) -> Option<Option<Position>> {
+    let batch = shared.outboxes[usize::from(log.id.0)].take(MOST_ENTRIES, MOST_BYTES).await?;
+    let (entries, receipts): (Vec<_>, Vec<_>) = batch.into_iter().map(|(entry, receipt)| (entry.bytes, receipt)).unzip();
+    let published = publish(shared, log, &entries).await;
+    log.published.store(true, Relaxed);
+    match published {
+        Ok((epoch, sequence)) => {
+            let mut last = None;
+            for (index, receipt) in receipts.into_iter().enumerate() {
+                last = wire::place(epoch, sequence, index);
+                receipt.accepted(last);
             }
-            Err(fault) => {
-                // Before the receipts: who hears of it and publishes again is refused at once.
-                match fault.cause {
-                    Cause::Gone => shared.trouble(Trouble::Gone),
-                    Cause::Away | Cause::Refused => shared.trouble(Trouble::Away(fault.error.to_string())),
-                    Cause::Throttled | Cause::Different => {}
-                }
-                let text = fault.error.to_string();
-                for receipt in receipts {
-                    receipt.failed(Error::new(ErrorKind::Unavailable, "sqs", text.clone()));
-                }
+            Some(last)
+        }
+        Err(fault) => {
+            // Before the receipts: who hears of it and publishes again is refused at once.
+            match fault.cause {
+                Cause::Gone => shared.trouble(Trouble::Gone),
+                Cause::Away | Cause::Refused => shared.trouble(Trouble::Away(fault.error.to_string())),
+                Cause::Throttled | Cause::Different => {}
             }
+            let text = fault.error.to_string();
+            for receipt in receipts {
+                receipt.failed(Error::new(ErrorKind::Unavailable, "sqs", text.clone()));
+            }
+            Some(None)
         }
     }
 }

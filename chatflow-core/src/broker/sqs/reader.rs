@@ -41,12 +41,15 @@ pub(super) fn read(log: Arc<Log>, reader: Reader, from: From) -> BoxStream<'stat
 }
 
 fn attach_node(state: &State, from: From) -> (Position, Vec<Event>) {
-    let from = match from {
+    let (base, latest) = (state.window.base, state.latest());
+    match from {
         // What this node did not see it can't read again, so there are no last entries either.
-        From::Last(_) => From::Present,
-        from => from,
-    };
-    from.attach(state.window.base, state.latest())
+        From::Present | From::Last(_) => (latest, vec![Event::Attached(latest)]),
+        From::After(last) if !(base..=latest).contains(&last) => {
+            (latest, vec![Event::Lost { last, epoch: latest.epoch }, Event::Attached(latest)])
+        }
+        from => from.attach(base, latest),
+    }
 }
 
 fn attach_history(state: &mut State, from: From) -> (Position, Vec<Event>) {

@@ -19,10 +19,11 @@ const FENCE: Duration = Duration::from_secs(15);
 /// SQS keeps a message for 14 days at most.
 const RETENTION: &str = "1209600";
 
-/// Tags of queues: whose they are, when a node was seen last (seconds since 1970), and from where on a history's queue has everything,
-/// by which subscription.
+/// Tags of queues: whose they are; when a node was seen last (seconds since 1970); an epoch of which a node's queue has everything; and
+/// from where on a history's queue has everything, by which subscription.
 pub(super) const OF: &str = "chatflow:of";
 pub(super) const SEEN: &str = "chatflow:seen";
+const WHOLE: &str = "chatflow:epoch";
 const FROM: &str = "chatflow:from";
 const SUBSCRIPTION: &str = "chatflow:subscription";
 
@@ -73,19 +74,28 @@ async fn attach_in(shared: &Shared, names: Names, root: &str, epoch: u64) -> Res
     let before = shared.attachment();
     let topics: Vec<_> = shared.logs.iter().map(|log| names.topic_arn(log.id, epoch)).collect();
     let (node_queue, node_url) = node_queue(shared, &names).await?;
+    let same_queue = before.as_ref().is_some_and(|before| before.node_url == node_url);
+    if before.as_ref().is_none_or(|before| before.epoch != epoch) {
+        // Before subscribing, so that nothing that comes is taken for more than it is.
+        let whole = same_queue && tags(shared, &node_url).await?.get(WHOLE) == Some(&epoch.to_string());
+        for log in shared.logs.iter().filter(|log| !log.stands_in(epoch)) {
+            if whole { log.begins(epoch) } else { log.fenced(epoch, shared.origin()) }
+        }
+    }
     let arn = names.queue_arn(&node_queue);
     let subscriptions = each(shared, |log| subscribe(shared, &topics[usize::from(log.0)], &arn)).await?;
     let histories = match shared.history() {
         Some(history) => each(shared, |log| history_queue(shared, &names, &history, log, &topics[usize::from(log.0)])).await?,
         None => Vec::new(),
     };
-    let same = |log: usize| before.as_ref().is_some_and(|before| before.subscriptions.get(log) == subscriptions.get(log));
-    let unsure: Vec<LogId> = shared
-        .logs
-        .iter()
-        .enumerate()
-        .filter(|(i, log)| !same(*i) || log.attached().is_none() || histories.get(*i).is_some_and(|queue| queue.from.is_none()))
-        .map(|(_, log)| log.id)
+    let unsure: Vec<LogId> = (0..shared.logs.len())
+        .filter(|&i| {
+            let resubscribed =
+                before.as_ref().is_some_and(|before| before.epoch == epoch && before.subscriptions.get(i) != subscriptions.get(i));
+            let unregistered = histories.get(i).is_some_and(|queue| queue.from.is_none());
+            !same_queue || resubscribed || unregistered || !shared.logs[i].stands_in(epoch)
+        })
+        .map(|i| shared.logs[i].id)
         .collect();
     let urls = histories.iter().map(|queue| queue.url.clone()).collect();
     let root = root.to_owned();
@@ -249,7 +259,7 @@ pub(super) async fn subscribe_all(shared: &Shared, names: &Names, epoch: u64) ->
             call("tagging a history's queue", || tag.clone().send()).await?;
         }
     }
-    for (name, _) in queues(shared, &names.nodes()).await? {
+    for (name, url) in queues(shared, &names.nodes()).await? {
         let arn = names.queue_arn(&name);
         each(shared, |log| {
             let topic = names.topic_arn(log, epoch);
@@ -257,6 +267,11 @@ pub(super) async fn subscribe_all(shared: &Shared, names: &Names, epoch: u64) ->
             async move { subscribe(shared, &topic, arn).await }
         })
         .await?;
+        let tag = shared.clients.sqs.tag_queue().queue_url(&url).tags(WHOLE, epoch.to_string());
+        match call("tagging a node's queue", || tag.clone().send()).await {
+            Err(fault) if !fault.is(Cause::Gone) => return Err(fault),
+            _ => {}
+        }
     }
     Ok(())
 }

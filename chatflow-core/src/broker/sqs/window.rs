@@ -165,36 +165,31 @@ impl Log {
 
     /// Waits until everything that was accepted came back.
     pub(super) async fn whole(&self) {
-        loop {
-            // Listening before looking: what comes back in between is not missed.
-            let mut news = pin!(self.news.notified());
-            news.as_mut().enable();
-            if self.state.lock().accepted.is_empty() {
-                return;
-            }
-            news.await;
-        }
+        self.until(|state| state.accepted.is_empty().then_some(())).await;
+    }
+
+    /// Waits until what was published up to `position` came back.
+    pub(super) async fn reaches(&self, position: Position) {
+        self.until(|state| (state.window.tail >= position).then_some(())).await;
     }
 
     /// Waits until the last fence came.
     pub(super) async fn is_attached(&self) {
-        loop {
-            let mut news = pin!(self.news.notified());
-            news.as_mut().enable();
-            if self.attached().is_some() {
-                return;
-            }
-            news.await;
-        }
+        self.until(|state| state.fence.is_none().then_some(())).await;
     }
 
-    /// Waits until the message that is being published came back.
+    /// Waits until the message that is being published came back, and says where.
     pub(super) async fn returns(&self) -> (u64, u128) {
+        self.until(|state| state.publishing.and_then(|(_, back)| back)).await
+    }
+
+    async fn until<T>(&self, is: impl Fn(&State) -> Option<T>) -> T {
         loop {
+            // Listening before looking: what comes in between is not missed.
             let mut news = pin!(self.news.notified());
             news.as_mut().enable();
-            if let Some(place) = self.came_back() {
-                return place;
+            if let Some(found) = is(&self.state.lock()) {
+                return found;
             }
             news.await;
         }
@@ -210,6 +205,18 @@ impl Log {
         self.state.lock().publishing.and_then(|(_, back)| back)
     }
 
+    /// In `epoch`, which is a new one, the node's queue has everything from the beginning.
+    pub(super) fn begins(&self, epoch: u64) {
+        self.state.lock().begins(epoch);
+        self.news.notify_waiters();
+    }
+
+    /// Whether entries of `epoch` are taken from the queue.
+    pub(super) fn stands_in(&self, epoch: u64) -> bool {
+        let state = self.state.lock();
+        state.epoch == epoch && state.fence.is_none()
+    }
+
     /// From now on nothing is taken from the queue before `fence` came, in `epoch`.
     pub(super) fn fenced(&self, epoch: u64, fence: Origin) {
         let mut state = self.state.lock();
@@ -222,11 +229,12 @@ impl Log {
         (state.fence.is_none() && state.epoch > 0).then_some(state.began)
     }
 
-    /// A message came out of the node's queue.
-    pub(super) fn arrives(&self, epoch: u64, message: &Incoming) {
+    /// A message came out of the node's queue; whether it had come before.
+    pub(super) fn arrives(&self, epoch: u64, message: &Incoming) -> bool {
         let Incoming { sequence, origin, load, .. } = message;
         let Some(first) = wire::place(epoch, *sequence, 0) else {
-            return tracing::error!(log = self.id.0, sequence, "SNS gave a sequence number that is too large; its entries are lost");
+            tracing::error!(log = self.id.0, sequence, "SNS gave a sequence number that is too large; its entries are lost");
+            return false;
         };
         {
             let mut state = self.state.lock();
@@ -235,18 +243,22 @@ impl Log {
             {
                 *back = Some((epoch, *sequence));
             }
+            if epoch > state.epoch && state.fence.is_none() {
+                // This node did not subscribe to that topic yet. So it was whoever made it, before anything was published there.
+                state.begins(epoch);
+            }
             if epoch != state.epoch {
-                return;
+                return false;
             }
             match load {
                 Load::Fence if state.fence == Some(*origin) => {
                     (state.fence, state.began) = (None, first);
                     state.window.begin(first);
                 }
-                _ if state.fence.is_some() => return,
+                _ if state.fence.is_some() => return false,
                 _ if first <= state.window.tail => {
                     if state.window.recent.contains(sequence) {
-                        return;
+                        return true;
                     }
                     // SNS promises that this does not happen. The entries have no place any more.
                     tracing::error!(log = self.id.0, sequence, tail = %state.window.tail, "a message came out of order; it is lost");
@@ -268,6 +280,7 @@ impl Log {
             state.trim();
         }
         self.news.notify_waiters();
+        false
     }
 
     /// The history has everything up to `through`.
@@ -346,6 +359,14 @@ impl State {
         self.settled = through;
         if let Some(backlog) = &mut self.backlog {
             backlog.settled(through);
+        }
+    }
+
+    fn begins(&mut self, epoch: u64) {
+        if epoch > self.epoch {
+            (self.epoch, self.fence, self.began) = (epoch, None, Position::new(epoch, 0));
+            self.window.begin(self.began);
+            self.returned();
         }
     }
 
