@@ -7,6 +7,8 @@ mod outbox;
 pub mod redis;
 #[cfg(feature = "rabbitmq")]
 pub mod rabbitmq;
+#[cfg(feature = "sqs")]
+pub mod sqs;
 
 use std::fmt::{self, Debug};
 
