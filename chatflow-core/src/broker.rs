@@ -3,10 +3,10 @@
 pub mod memory;
 #[cfg(any(test, feature = "redis", feature = "rabbitmq", feature = "sqs"))]
 mod outbox;
-#[cfg(feature = "redis")]
-pub mod redis;
 #[cfg(feature = "rabbitmq")]
 pub mod rabbitmq;
+#[cfg(feature = "redis")]
+pub mod redis;
 #[cfg(feature = "sqs")]
 pub mod sqs;
 

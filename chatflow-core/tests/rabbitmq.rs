@@ -17,5 +17,5 @@ fn config(rabbit: &Rabbit, prefix: &str) -> RabbitMqConfig {
 broker_suite!(suite, async {
     let rabbit = tokio::task::spawn_blocking(Rabbit::shared).await.unwrap();
     let config = config(rabbit, &prefix()).with_backlog(64, 1 << 20);
-    Subject { broker: Arc::new(RabbitMqBroker::new(config).unwrap()), full_at: 64 }
+    Subject::new(Arc::new(RabbitMqBroker::new(config).unwrap()), 64)
 });

@@ -55,7 +55,7 @@ use tokio::sync::{Notify, oneshot, watch};
 pub use config::RabbitMqConfig;
 
 use self::board::{Board, Report};
-use self::config::LARGEST_ENTRY;
+use self::config::{LARGEST_ENTRY, RETAINED_ENTRIES};
 use self::fault::error;
 use self::log::Log;
 use self::session::Session;
@@ -140,8 +140,8 @@ impl RabbitMqBroker {
         let uri = config.check()?;
         let life = MessageId::new_v4().as_u64_pair().0;
         let logs: Arc<[_]> = (0..config.logs).map(|log| Arc::new(Log::new(LogId(log), life, config.entries, config.bytes))).collect();
-        let mut profile = Profile::new("rabbitmq", config.logs).durable();
-        profile.largest_entry = LARGEST_ENTRY;
+        let mut profile = Profile::new("rabbitmq", config.logs).durable().shared();
+        (profile.largest_entry, profile.retains) = (LARGEST_ENTRY, RETAINED_ENTRIES);
         let shared = Shared {
             uri,
             life,

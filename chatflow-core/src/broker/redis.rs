@@ -83,7 +83,8 @@ impl RedisBroker {
         config.bytes = config.bytes.max(LEAST_BYTES);
         config.timeout = config.timeout.max(LEAST_TIMEOUT);
         let target = Target::parse(&config)?;
-        let (database, unopened) = (target.database(), Profile::new("redis", config.logs));
+        let (database, mut unopened) = (target.database(), Profile::new("redis", config.logs).shared());
+        unopened.retains = config.retain as u64;
         let servers = Arc::new(Servers::new(target, config.timeout));
         Ok(Self { config, servers, database, unopened, opened: OnceLock::new() })
     }

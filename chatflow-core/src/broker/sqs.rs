@@ -115,7 +115,7 @@ impl SqsBroker {
             ended: watch::Sender::new(false),
             config,
         };
-        let mut profile = Profile::new("sqs", shared.config.logs).durable();
+        let mut profile = Profile::new("sqs", shared.config.logs).durable().shared();
         (profile.largest_entry, profile.rewinds) = (wire::LARGEST_ENTRY, false);
         Ok(Self { profile, shared: Arc::new(shared), troubles: Mutex::new(Some(noticed)), pumps: Mutex::default() })
     }
@@ -177,7 +177,7 @@ impl Shared {
 
     fn away(&self, why: &str) {
         *self.trouble.lock() = Some(why.to_owned());
-        self.outboxes.iter().for_each(|outbox| outbox.away(why));
+        self.outboxes.iter().for_each(|outbox| _ = outbox.away(why));
     }
 
     fn back(&self) {

@@ -19,7 +19,7 @@ static REDIS: LazyLock<Redis> = LazyLock::new(Redis::start);
 static CLUSTER: LazyLock<Cluster> = LazyLock::new(Cluster::start);
 
 fn subject(url: &str) -> Subject {
-    Subject { broker: Arc::new(RedisBroker::new(node::config(url)).unwrap()), full_at: 64 }
+    Subject::new(Arc::new(RedisBroker::new(node::config(url)).unwrap()), 64)
 }
 
 broker_suite!(single, async { subject(&REDIS.url()) });

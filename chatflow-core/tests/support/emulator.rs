@@ -73,7 +73,11 @@ impl Emulator {
         let began = Instant::now();
         // Its first answer takes seconds and more than its health says.
         while !self.answers() {
-            assert!(began.elapsed() < Duration::from_secs(60), "no emulator: {}", std::fs::read_to_string(files.join("log")).unwrap_or_default());
+            assert!(
+                began.elapsed() < Duration::from_secs(60),
+                "no emulator: {}",
+                std::fs::read_to_string(files.join("log")).unwrap_or_default()
+            );
             std::thread::sleep(Duration::from_millis(100));
         }
     }

@@ -244,7 +244,8 @@ impl Feed {
                         self.unacknowledged += 1;
                         self.last = delivery.delivery_tag;
                         let Some(offset) = offset_of(&delivery) else {
-                            self.ended = Some(Fault::Other(error(ErrorKind::Config, "an entry came without its offset: not a stream queue")));
+                            self.ended =
+                                Some(Fault::Other(error(ErrorKind::Config, "an entry came without its offset: not a stream queue")));
                             break;
                         };
                         size += delivery.data.len();
