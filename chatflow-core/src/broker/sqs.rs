@@ -52,6 +52,11 @@ const CLOSING: Duration = Duration::from_secs(8);
 /// is removed by the others. When topics are deleted, the logs go on in a new epoch; entries that a history has not settled are still
 /// in its queues.
 ///
+/// # Rights
+/// `CreateTopic`, `DeleteTopic`, `TagResource`, `ListTagsForResource`, `Subscribe`, `Unsubscribe`, `ListSubscriptionsByTopic` and
+/// `Publish` of SNS, `CreateQueue`, `DeleteQueue`, `TagQueue`, `ListQueueTags`, `ListQueues`, `GetQueueUrl`, `GetQueueAttributes`,
+/// `ReceiveMessage`, `DeleteMessage` and `ChangeMessageVisibility` of SQS, for topics and queues whose names begin with the prefix.
+///
 /// # Limits
 /// - It can't rewind: a node reads from where it attached. A history that reads from further back than the node's memory reaches is
 ///   given what its queue gives: ten messages at a time, the next ones when these are settled.
@@ -207,15 +212,19 @@ impl Broker for SqsBroker {
 
     async fn open(&self, opening: &Opening) -> Result<()> {
         let shared = &self.shared;
-        let Some(troubles) = self.troubles.lock().take() else { return Ok(()) };
+        let Some(mut troubles) = self.troubles.lock().take() else { return Ok(()) };
         *shared.opening.lock() = opening.clone();
         shared.knows_epoch(opening.floor);
         let receivers: Vec<_> = (0..shared.config.receivers).map(|i| tokio::spawn(receiver::receive(Arc::clone(shared), i > 0))).collect();
         if let Err(fault) = topology::attach(shared).await {
             receivers.iter().for_each(JoinHandle::abort);
             *self.troubles.lock() = Some(troubles);
-            return Err(fault.error);
+            let (region, endpoint) = (&shared.config.region, shared.config.endpoint.as_deref().unwrap_or("of AWS"));
+            let text = format!("SNS and SQS in {region}, endpoint {endpoint}, can't be used");
+            return Err(Error::new(fault.error.kind(), "sqs", text).with_source(fault.error));
         }
+        // A queue that was made just now may be said not to exist for a second.
+        while troubles.try_recv().is_ok() {}
         shared.back();
         tokio::spawn(keeper::keep(Arc::clone(shared), troubles));
         for log in &shared.logs {

@@ -28,7 +28,7 @@ main()
 
 /// A running emulator. What it holds is gone when it stops.
 #[derive(Debug)]
-pub struct Emulator {
+pub(crate) struct Emulator {
     port: u16,
     process: Option<Child>,
     files: tempfile::TempDir,
@@ -36,19 +36,19 @@ pub struct Emulator {
 
 impl Emulator {
     /// One that answers.
-    pub fn start() -> Self {
+    pub(crate) fn start() -> Self {
         let port = TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("a free port").port();
         let mut emulator = Self { port, process: None, files: tempfile::tempdir().expect("a folder") };
         emulator.resume();
         emulator
     }
 
-    pub fn endpoint(&self) -> String {
+    pub(crate) fn endpoint(&self) -> String {
         format!("http://127.0.0.1:{}", self.port)
     }
 
     /// Ends it at once.
-    pub fn stop(&mut self) {
+    pub(crate) fn stop(&mut self) {
         if let Some(mut process) = self.process.take() {
             drop(process.stdin.take());
             process.wait().expect("it ends");
@@ -56,7 +56,7 @@ impl Emulator {
     }
 
     /// Starts it again, empty.
-    pub fn resume(&mut self) {
+    pub(crate) fn resume(&mut self) {
         let python = std::env::var("CHATFLOW_LOCALSTACK").unwrap_or_else(|_| "/tmp/cf-localstack/bin/python".into());
         let files = self.files.path();
         let process = Command::new("sh")

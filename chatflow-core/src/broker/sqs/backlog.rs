@@ -64,7 +64,7 @@ impl Backlog {
     }
 
     /// Takes in what the queue gave; what it gave before is passed over.
-    fn offer(&mut self, item: Item) {
+    pub(super) fn offer(&mut self, item: Item) {
         if item.position <= self.tail.max(self.settled) {
             return;
         }

@@ -85,6 +85,14 @@ impl Fault {
         self.cause == cause
     }
 
+    /// The same where what is missing is only missing for now, and nothing is to be concluded from it.
+    pub(super) fn for_now(self) -> Self {
+        match self.cause {
+            Cause::Gone => Self { cause: Cause::Away, ..self },
+            _ => self,
+        }
+    }
+
     /// A fault of what answered rather than of a call.
     pub(super) fn odd(what: &'static str) -> Self {
         Self { cause: Cause::Away, error: Error::new(ErrorKind::Unavailable, "sqs", what) }
@@ -110,14 +118,18 @@ impl Fault {
         } else if has(&["Throttl", "TooManyRequests", "OverLimit", "LimitExceeded", "QueueDeletedRecently"]) || status == 429 {
             (Cause::Throttled, ErrorKind::Unavailable, format!("{what}: not now: {code}: {text}"))
         } else if status == 401 || status == 403 || has(&["AccessDenied", "AuthorizationError", "SignatureDoesNotMatch"]) {
-            let advice = "the credentials must be valid and allow the calls that docs/guarantees.md lists for this broker";
+            let text = text.trim_end_matches('.');
+            let advice = "give this node credentials that are valid and may use the installation's topics and queues";
             (Cause::Refused, ErrorKind::Config, format!("{what}: AWS does not let us: {code}: {text}; {advice}"))
         } else if status >= 500 {
-            (Cause::Away, ErrorKind::Unavailable, format!("{what}: the service fails: {code}: {text}"))
+            (Cause::Away, ErrorKind::Unavailable, format!("{what}: the service fails with status {status}: {code} {text}"))
         } else if let Some(reason) = credentials(&error) {
             (Cause::Refused, ErrorKind::Config, format!("{what}: no AWS credentials: {reason}"))
         } else {
             match &error {
+                SdkError::ServiceError(_) if code.is_empty() => {
+                    (Cause::Refused, ErrorKind::Config, format!("{what}: this is no answer of SNS or SQS: {}", reason(&error)))
+                }
                 SdkError::ServiceError(_) => (Cause::Refused, ErrorKind::Config, format!("{what}: refused: {code}: {text}")),
                 SdkError::TimeoutError(_) => (Cause::Away, ErrorKind::Timeout, format!("{what}: no answer in time")),
                 SdkError::ConstructionFailure(_) => (Cause::Refused, ErrorKind::Config, format!("{what}: {}", reason(&error))),
@@ -134,7 +146,8 @@ fn credentials(error: &(dyn StdError + 'static)) -> Option<String> {
     while let Some(error) = at {
         let text = error.to_string();
         if text.contains("credential") || text.contains("identity") {
-            return Some(reason(error));
+            // The first sentence; others are advice to programmers.
+            return reason(error).split(". ").next().map(str::to_owned);
         }
         at = error.source();
     }

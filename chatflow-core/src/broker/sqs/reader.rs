@@ -192,3 +192,136 @@ impl Drop for Cursor {
         self.log.chores.notify_one();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::SqsBrokerConfig;
+    use super::super::backlog::Backlog;
+    use super::super::wire::{Incoming, Load, Origin, place};
+    use super::*;
+    use crate::LogId;
+    use bytes::Bytes;
+    use futures::FutureExt;
+
+    const ORIGIN: Origin = Origin { life: 1, nonce: 1 };
+
+    /// A log of at most four entries that stands after the fence 10 of epoch 1.
+    fn log(history: bool) -> Arc<Log> {
+        let mut config = SqsBrokerConfig::new("eu-west-1");
+        (config.entries, config.retain) = (4, 1);
+        let log = Arc::new(Log::new(LogId(0), &config));
+        log.fenced(1, ORIGIN);
+        arrives(&log, 1, 9, &["before the fence"]);
+        fence(&log, 1, 10);
+        if history {
+            log.state.lock().backlog = Some(Backlog::new(at(1, 10)));
+        }
+        log
+    }
+
+    fn at(epoch: u64, sequence: u128) -> Position {
+        place(epoch, sequence, 0).unwrap()
+    }
+
+    fn arrives(log: &Log, epoch: u64, sequence: u128, texts: &[&'static str]) -> bool {
+        let load = Load::Entries(texts.iter().copied().map(Bytes::from).collect());
+        let origin = Origin { life: 2, nonce: 1 };
+        log.arrives(epoch, &Incoming { topic: String::new(), sequence, origin, load })
+    }
+
+    fn fence(log: &Log, epoch: u64, sequence: u128) {
+        log.arrives(epoch, &Incoming { topic: String::new(), sequence, origin: ORIGIN, load: Load::Fence });
+    }
+
+    /// What a reader is told by now.
+    fn told(events: &mut BoxStream<'static, Result<Event>>) -> Vec<String> {
+        let tell = |event: Event| match event {
+            Event::Attached(position) => format!("at {}:{}", position.epoch, position.offset >> 16),
+            Event::Lost { last, epoch } => format!("lost {}:{} {epoch}", last.epoch, last.offset >> 16),
+            Event::Batch(batch) => {
+                batch.iter().map(|entry| String::from_utf8_lossy(&entry.bytes).into_owned()).collect::<Vec<_>>().join(" ")
+            }
+        };
+        std::iter::from_fn(|| events.next().now_or_never()?.map(|event| tell(event.unwrap()))).collect()
+    }
+
+    #[test]
+    fn what_comes_again_is_passed_over_and_what_comes_out_of_order_is_told() {
+        let log = log(false);
+        let mut node = read(Arc::clone(&log), Reader::Node, From::Oldest);
+        assert!(!arrives(&log, 1, 12, &["a", "b"]));
+        assert!(arrives(&log, 1, 12, &["a", "b"]), "it came before");
+        assert_eq!(told(&mut node), ["at 1:10", "a b"]);
+        assert!(!arrives(&log, 1, 11, &["late"]));
+        arrives(&log, 1, 13, &["c"]);
+        assert_eq!(told(&mut node), ["lost 1:12 1", "at 1:12", "c"]);
+    }
+
+    #[test]
+    fn a_reader_that_stands_still_holds_no_more_than_twice_the_bound() {
+        let log = log(false);
+        let mut node = read(Arc::clone(&log), Reader::Node, From::Present);
+        for sequence in 11..=30 {
+            arrives(&log, 1, sequence, &["x"]);
+        }
+        assert_eq!(told(&mut node), ["at 1:10", "lost 1:10 1", "at 1:22", &["x"; 8].join(" ")]);
+    }
+
+    #[test]
+    fn a_hole_is_told_to_nodes_and_read_from_the_queue_by_the_history() {
+        let log = log(true);
+        let mut node = read(Arc::clone(&log), Reader::Node, From::Oldest);
+        let mut history = read(Arc::clone(&log), Reader::History, From::Oldest);
+        arrives(&log, 1, 11, &["a"]);
+        log.fenced(1, ORIGIN);
+        arrives(&log, 1, 13, &["before the fence"]);
+        fence(&log, 1, 14);
+        arrives(&log, 1, 15, &["d"]);
+        assert_eq!(told(&mut node), ["at 1:10", "a", "lost 1:11 1", "at 1:14", "d"]);
+        assert_eq!(told(&mut history), ["at 1:10", "a"]);
+        let offer = |sequence, body| {
+            let item = Item { position: at(1, sequence), body };
+            log.state.lock().backlog.as_mut().unwrap().offer(item);
+        };
+        assert!(log.state.lock().backlog.as_ref().unwrap().wanted);
+        for (sequence, text) in [(11, "a"), (12, "b"), (13, "c")] {
+            offer(sequence, Body::Entry(text.into()));
+        }
+        offer(14, Body::Mark);
+        log.news.notify_waiters();
+        assert_eq!(told(&mut history), ["b c", "d"]);
+        assert!(!log.state.lock().backlog.as_ref().unwrap().wanted);
+    }
+
+    #[test]
+    fn a_new_epoch_is_whole_when_somebody_else_subscribed_the_queue() {
+        let log = log(true);
+        let mut node = read(Arc::clone(&log), Reader::Node, From::Present);
+        arrives(&log, 1, 11, &["a"]);
+        arrives(&log, 2, 5, &["b"]);
+        arrives(&log, 1, 12, &["of a topic that is gone"]);
+        log.begins(2);
+        assert_eq!(told(&mut node), ["at 1:10", "a", "lost 1:11 2", "at 2:0", "b"]);
+        let mut again = read(Arc::clone(&log), Reader::History, From::After(Position::new(1, 1)));
+        assert_eq!(told(&mut again), ["lost 1:0 1", "at 1:10"], "the queue begins at the fence, and is to be read yet");
+    }
+
+    #[test]
+    fn room_is_taken_until_the_history_has_it() {
+        let log = log(true);
+        let _history = read(Arc::clone(&log), Reader::History, From::Oldest);
+        for sequence in 11..=14 {
+            log.admit(1).unwrap();
+            log.accepted(at(1, sequence), 1);
+        }
+        assert_eq!(log.admit(1), Err(4), "accepted, and not back yet");
+        for sequence in 11..=14 {
+            arrives(&log, 1, sequence, &["x"]);
+        }
+        assert_eq!(log.admit(1), Err(4), "back, and not settled");
+        log.settle(at(1, 13));
+        assert_eq!((log.depth(), log.admit(1)), (1, Ok(())));
+        log.refused(1);
+        assert_eq!(log.admit(32 << 20), Err(1), "by bytes, too");
+    }
+}

@@ -77,7 +77,7 @@ async fn attach_in(shared: &Shared, names: Names, root: &str, epoch: u64) -> Res
     let same_queue = before.as_ref().is_some_and(|before| before.node_url == node_url);
     if before.as_ref().is_none_or(|before| before.epoch != epoch) {
         // Before subscribing, so that nothing that comes is taken for more than it is.
-        let whole = same_queue && tags(shared, &node_url).await?.get(WHOLE) == Some(&epoch.to_string());
+        let whole = same_queue && tags(shared, &node_url).await.map_err(Fault::for_now)?.get(WHOLE) == Some(&epoch.to_string());
         for log in shared.logs.iter().filter(|log| !log.stands_in(epoch)) {
             if whole { log.begins(epoch) } else { log.fenced(epoch, shared.origin()) }
         }
@@ -193,7 +193,7 @@ async fn history_queue(shared: &Shared, names: &Names, history: &str, log: LogId
         Err(fault) => return Err(fault),
     };
     let subscription = subscribe(shared, topic, &names.queue_arn(&name)).await?;
-    let tags = tags(shared, &url).await?;
+    let tags = tags(shared, &url).await.map_err(Fault::for_now)?;
     Ok(HistoryQueue { from: registered(&tags, &subscription), url, subscription })
 }
 
@@ -228,12 +228,12 @@ async fn register(shared: &Shared, queue: &HistoryQueue, log: &super::window::Lo
     }
     let mut from = log.attached().ok_or_else(|| Fault::odd("not attached yet"))?;
     // Another node of the same history may have been faster; the queue has what follows its fence, too.
-    match registered(&tags(shared, &queue.url).await?, &queue.subscription) {
+    match registered(&tags(shared, &queue.url).await.map_err(Fault::for_now)?, &queue.subscription) {
         Some(earlier) => from = earlier,
         None => {
             let tag = shared.clients.sqs.tag_queue().queue_url(&queue.url);
             let tag = tag.tags(OF, &shared.config.prefix).tags(SUBSCRIPTION, &queue.subscription).tags(FROM, from.to_string());
-            call("tagging the history's queue", || tag.clone().send()).await?;
+            call("tagging the history's queue", || tag.clone().send()).await.map_err(Fault::for_now)?;
         }
     }
     match &mut log.state.lock().backlog {
