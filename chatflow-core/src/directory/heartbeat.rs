@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
@@ -28,7 +29,7 @@ pub struct Heartbeat {
     boot: u64,
     live: watch::Receiver<Arc<[NodeInfo]>>,
     nudge: Arc<Notify>,
-    task: JoinHandle<()>,
+    task: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl Heartbeat {
@@ -55,7 +56,7 @@ impl Heartbeat {
         let (tell, live) = watch::channel(Arc::from(directory.nodes().await?));
         let nudge = Arc::new(Notify::new());
         let task = tokio::spawn(announce_regularly(Arc::clone(&directory), me, tell, Arc::clone(&nudge)));
-        Ok(Self { directory, node: now.node, boot: now.boot, live, nudge, task })
+        Ok(Self { directory, node: now.node, boot: now.boot, live, nudge, task: Mutex::new(Some(task)) })
     }
 
     /// The live nodes, by name, as of the last announcement. While the directory is away these are the last that were known.
@@ -68,24 +69,29 @@ impl Heartbeat {
         self.nudge.notify_one();
     }
 
-    /// Ends it: the node is gone for everybody.
+    /// Ends it: the node is gone for everybody. Called again, it only says so again.
     ///
     /// # Cancel safety
     /// When dropped, the node is gone now or after its lease.
     ///
     /// # Errors
     /// The directory can't be reached; the node is gone after its lease.
-    pub async fn leave(mut self) -> Result<()> {
-        self.task.abort();
-        // Or an announcement that is under way could come after the farewell.
-        let _ = (&mut self.task).await;
+    pub async fn leave(&self) -> Result<()> {
+        let task = self.task.lock().take();
+        if let Some(task) = task {
+            task.abort();
+            // Or an announcement that is under way could come after the farewell.
+            let _ = task.await;
+        }
         self.directory.withdraw(&self.node, self.boot).await
     }
 }
 
 impl Drop for Heartbeat {
     fn drop(&mut self) {
-        self.task.abort();
+        if let Some(task) = self.task.get_mut() {
+            task.abort();
+        }
     }
 }
 
