@@ -49,9 +49,10 @@ pub(super) fn explain(what: &str, cause: lapin::Error) -> Error {
         AMQPErrorKind::Hard(AMQPHardError::NOTALLOWED) => {
             (ErrorKind::Config, format!("the vhost does not exist, or the user may not use it: {said}"))
         }
-        AMQPErrorKind::Soft(AMQPSoftError::PRECONDITIONFAILED) => {
-            (ErrorKind::Config, format!("{what}: RabbitMQ 3.9 or later is needed, and a queue of that name must be one that we made: {said}"))
-        }
+        AMQPErrorKind::Soft(AMQPSoftError::PRECONDITIONFAILED) => (
+            ErrorKind::Config,
+            format!("{what}: RabbitMQ 3.9 or later is needed, and a queue of that name must be one that we made: {said}"),
+        ),
         _ => (ErrorKind::Unavailable, format!("{what}: {said}")),
     };
     error(kind, text)

@@ -44,8 +44,20 @@ impl Resume {
         // RabbitMQ begins at the end when asked for a place beyond it: then the first that comes is not the one that was asked for.
         let new = kind == Kind::Fence && mark.life == self.fresh.life && mark.number >= self.fresh.number;
         let found = match position.offset {
-            offset if offset < at.offset => if new { Found::Cut } else { return Found::Known },
-            offset if offset == at.offset => if last == Some(mark) { Found::Known } else { Found::Cut },
+            offset if offset < at.offset => {
+                if new {
+                    Found::Cut
+                } else {
+                    return Found::Known;
+                }
+            }
+            offset if offset == at.offset => {
+                if last == Some(mark) {
+                    Found::Known
+                } else {
+                    Found::Cut
+                }
+            }
             offset if offset == at.offset + 1 => Found::Next,
             _ => Found::AfterHole,
         };
