@@ -85,8 +85,8 @@ impl Link {
         let mut events = select_all(events.map(StreamExt::boxed));
         // What happened before anybody listened.
         self.blocked.send_replace(blocked.contains(&true));
-        if let Some(lost) = connections.iter().find(|connection| !connection.status().connected()) {
-            return error(ErrorKind::Unavailable, format!("the connection was lost: {:?}", lost.status().state()));
+        if !connections.iter().all(|connection| connection.status().connected()) {
+            return error(ErrorKind::Unavailable, "the connection was lost");
         }
         while let Some((i, event)) = events.next().await {
             match event {
