@@ -139,7 +139,8 @@ impl RabbitMqBroker {
     pub fn new(config: RabbitMqConfig) -> Result<Self> {
         let uri = config.check()?;
         let life = MessageId::new_v4().as_u64_pair().0;
-        let logs: Arc<[_]> = (0..config.logs).map(|log| Arc::new(Log::new(LogId(log), life, config.entries, config.bytes))).collect();
+        let log = |log| Arc::new(Log::new(LogId(log), config.logs, life, (config.entries, config.bytes)));
+        let logs: Arc<[_]> = (0..config.logs).map(log).collect();
         let mut profile = Profile::new("rabbitmq", config.logs).durable().shared();
         (profile.largest_entry, profile.retains) = (LARGEST_ENTRY, RETAINED_ENTRIES);
         let shared = Shared {

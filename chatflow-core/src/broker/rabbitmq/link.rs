@@ -1,14 +1,16 @@
-//! The connections to RabbitMQ: one to publish, one to read, so that an alarm that stops publishers does not stop readers.
+//! The connections to RabbitMQ: one to publish messages, one to read, and one for the calls between, so that an alarm that stops
+//! publishers does not stop readers, and no call waits behind a thousand messages.
 
 use std::time::Duration;
 
+use futures::stream::select_all;
 use futures::{FutureExt, StreamExt};
 use lapin::message::Delivery;
 use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicPublishOptions, BasicQosOptions, ConfirmSelectOptions};
 use lapin::options::{QueueDeclareOptions, QueueDeleteOptions};
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::uri::AMQPUri;
-use lapin::{BasicProperties, Channel, Connection, ConnectionProperties, Consumer, Event};
+use lapin::{BasicProperties, Channel, Confirmation, Connection, ConnectionProperties, Consumer, Event};
 use tokio::sync::watch;
 use tokio::time::timeout;
 
@@ -33,10 +35,15 @@ pub(super) enum Start {
     Since(Duration),
 }
 
-/// Both connections, for as long as both are there.
+/// The largest frame, if the address says no other: the client library holds buffers for 32 of them, both ways, for each connection.
+/// A larger entry takes several.
+const LARGEST_FRAME: u32 = 32 << 10;
+
+/// All connections, for as long as all are there.
 pub(super) struct Link {
     publishing: Connection,
     reading: Connection,
+    calling: Connection,
     blocked: watch::Sender<bool>,
 }
 
@@ -50,7 +57,8 @@ impl Link {
     pub(super) async fn connect(uri: &AMQPUri, name: &str) -> Result<Self> {
         let connect = |what: &str| {
             let properties = ConnectionProperties::default().with_connection_name(format!("{name} {what}").into());
-            let uri = uri.clone();
+            let mut uri = uri.clone();
+            uri.query.frame_max.get_or_insert(LARGEST_FRAME);
             async move {
                 let what = format!("connecting to {}", place(&uri));
                 let late = |_| error(ErrorKind::Unavailable, format!("{what}: no answer within {PATIENCE:?}"));
@@ -58,9 +66,10 @@ impl Link {
                 connection.map_err(|cause| explain(&what, cause))
             }
         };
+        let calling = connect("calls").await?;
         let publishing = connect("publishes").await?;
         let reading = connect("reads").await?;
-        Ok(Self { publishing, reading, blocked: watch::Sender::new(false) })
+        Ok(Self { publishing, reading, calling, blocked: watch::Sender::new(false) })
     }
 
     /// Whether RabbitMQ takes nothing from publishers just now.
@@ -70,40 +79,33 @@ impl Link {
 
     /// Follows what RabbitMQ says of the connections, until one of them is gone.
     pub(super) async fn broken(&self) -> crate::Error {
-        let mut publishing = self.publishing.events_listener().boxed();
-        let mut reading = self.reading.events_listener().boxed();
-        loop {
-            let event = tokio::select! {
-                event = publishing.next() => event,
-                event = reading.next() => event,
-            };
-            match event {
-                Some(Event::ConnectionBlocked(why)) => {
-                    tracing::warn!(why, "RabbitMQ has blocked publishers");
-                    self.blocked.send_replace(true);
-                }
-                Some(Event::ConnectionUnblocked) => {
-                    tracing::info!("RabbitMQ takes messages again");
-                    self.blocked.send_replace(false);
-                }
-                Some(Event::Error(cause)) if !self.publishing.status().connected() || !self.reading.status().connected() => {
-                    return explain("the connection was lost", cause);
-                }
-                Some(_) => {}
-                None => return error(ErrorKind::Unavailable, "the connection is closed"),
-            }
+        let connections = [&self.publishing, &self.reading, &self.calling];
+        let mut blocked = connections.map(|connection| connection.status().blocked());
+        let events = connections.iter().enumerate().map(|(i, connection)| connection.events_listener().map(move |event| (i, event)));
+        let mut events = select_all(events.map(StreamExt::boxed));
+        // What happened before anybody listened.
+        self.blocked.send_replace(blocked.contains(&true));
+        if !connections.iter().all(|connection| connection.status().connected()) {
+            return error(ErrorKind::Unavailable, "the connection was lost");
         }
+        while let Some((i, event)) = events.next().await {
+            match event {
+                Event::ConnectionBlocked(why) => {
+                    tracing::warn!(why, "RabbitMQ has blocked publishers");
+                    blocked[i] = true;
+                }
+                Event::ConnectionUnblocked => blocked[i] = false,
+                Event::Error(cause) if !connections[i].status().connected() => return explain("the connection was lost", cause),
+                _ => {}
+            }
+            self.blocked.send_if_modified(|any| std::mem::replace(any, blocked.contains(&true)) != *any);
+        }
+        error(ErrorKind::Unavailable, "the connection is closed")
     }
 
     /// A channel whose publishes are confirmed.
     pub(super) async fn publisher(&self) -> Result<Channel> {
-        answer("opening a channel", async {
-            let channel = self.publishing.create_channel().await?;
-            channel.confirm_select(ConfirmSelectOptions::default()).await?;
-            Ok(channel)
-        })
-        .await
-        .map_err(|fault| fault.into_error("opening a channel"))
+        confirming(&self.publishing).await.map_err(|fault| fault.into_error("opening a channel"))
     }
 
     /// Makes a stream queue unless it is there.
@@ -111,7 +113,7 @@ impl Link {
         let what = format!("making the queue {queue}");
         let options = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
         answer(&what, async {
-            let channel = self.publishing.create_channel().await?;
+            let channel = self.calling.create_channel().await?;
             channel.queue_declare(queue.into(), options, arguments).await.map(drop)
         })
         .await
@@ -122,7 +124,7 @@ impl Link {
     pub(super) async fn delete(&self, queue: &str) -> Result<()> {
         let what = format!("deleting the queue {queue}");
         let deleted = answer(&what, async {
-            let channel = self.publishing.create_channel().await?;
+            let channel = self.calling.create_channel().await?;
             channel.queue_delete(queue.into(), QueueDeleteOptions::default()).await.map(drop)
         });
         match deleted.await {
@@ -133,14 +135,17 @@ impl Link {
 
     /// Puts one entry into `queue` and waits until RabbitMQ has it, or has no such queue.
     pub(super) async fn put(&self, queue: &str, entry: &[u8]) -> Result<()> {
-        let channel = self.publisher().await?;
-        let what = "publishing";
-        answer(what, async {
+        let put = async {
+            let channel = confirming(&self.calling).await?;
             let options = BasicPublishOptions::default();
-            channel.basic_publish("".into(), queue.into(), options, entry, BasicProperties::default()).await?.await.map(drop)
-        })
-        .await
-        .map_err(|fault| fault.into_error(what))
+            let put = async { channel.basic_publish("".into(), queue.into(), options, entry, BasicProperties::default()).await?.await };
+            answer("publishing", put).await
+        };
+        match put.await {
+            Ok(Confirmation::Nack(_)) => Err(error(ErrorKind::Unavailable, "RabbitMQ could not keep what was put into a queue")),
+            Ok(_) => Ok(()),
+            Err(fault) => Err(fault.into_error("publishing")),
+        }
     }
 
     /// Ends a log's epoch for everybody: what comes after this entry does not count.
@@ -175,6 +180,16 @@ impl Start {
             }
         }
     }
+}
+
+/// A channel that confirms.
+async fn confirming(connection: &Connection) -> Result<Channel, Fault> {
+    answer("opening a channel", async {
+        let channel = connection.create_channel().await?;
+        channel.confirm_select(ConfirmSelectOptions::default()).await?;
+        Ok(channel)
+    })
+    .await
 }
 
 /// What RabbitMQ answers, within a time.

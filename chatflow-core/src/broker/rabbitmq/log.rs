@@ -17,8 +17,9 @@ use crate::broker::outbox::Outbox;
 use crate::broker::{Entry, LogId, Receipt, Refused};
 use crate::{ErrorKind, Position};
 
-/// Entries and bytes that were published and not read back yet; more wait in the outbox.
-const IN_FLIGHT_ENTRIES: usize = 4_096;
+/// Entries of all logs that were published and not read back yet, and bytes of each; more wait in the outbox. Enough to keep RabbitMQ
+/// busy; and a confirm costs the client library more, the more are awaited on its channel.
+const IN_FLIGHT: usize = 8_192;
 const IN_FLIGHT_BYTES: usize = 4 << 20;
 
 /// A log.
@@ -37,6 +38,7 @@ pub(super) struct Log {
     life: u64,
     most_entries: usize,
     most_bytes: usize,
+    most_in_flight: usize,
 }
 
 #[derive(Debug, Default)]
@@ -91,7 +93,8 @@ impl Told {
 pub(super) type Read = (Position, Envelope);
 
 impl Log {
-    pub(super) fn new(id: LogId, life: u64, most_entries: usize, most_bytes: usize) -> Self {
+    /// Number `id` of `logs`, holding so much that is not settled.
+    pub(super) fn new(id: LogId, logs: u16, life: u64, (most_entries, most_bytes): (usize, usize)) -> Self {
         Self {
             id,
             outbox: Outbox::new(most_entries, most_bytes),
@@ -102,6 +105,7 @@ impl Log {
             life,
             most_entries,
             most_bytes,
+            most_in_flight: (IN_FLIGHT / usize::from(logs)).clamp(128, 2_048),
         }
     }
 
@@ -132,7 +136,7 @@ impl Log {
             let room = self.room.notified();
             {
                 let state = self.state.lock();
-                let room = state.in_flight.len() < IN_FLIGHT_ENTRIES && state.in_flight_bytes < IN_FLIGHT_BYTES;
+                let room = state.in_flight.len() < self.most_in_flight && state.in_flight_bytes < IN_FLIGHT_BYTES;
                 if room || !state.fences.is_empty() {
                     return room;
                 }
