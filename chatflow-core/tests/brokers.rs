@@ -44,13 +44,13 @@ caught! {
     readers_waited_for: WaitsForReaders in g5_a_stalled_node_holds_up_no_other, "is not accepted";
     the_dead_waited_for: WaitsForTheDead in g5_a_node_that_dies_blocks_nothing, "is not accepted";
     trimmed_for_one_history: TrimsForOne in g6_each_history_settles_for_itself, "not in time: an entry is read";
-    an_epoch_gone_on_with_after_a_wipe: ForgetsItsEpoch in g7_a_wiped_backend_goes_on_in_a_greater_epoch, "node";
-    places_reused_in_an_old_copy: ReusesPlaces in g7_an_old_copy_put_back_gives_no_place_twice, "node";
+    an_epoch_gone_on_with_after_a_wipe: ForgetsItsEpoch in g7_a_wiped_backend_goes_on_in_a_greater_epoch, "attached at";
+    places_reused_in_an_old_copy: ReusesPlaces in g7_an_old_copy_put_back_gives_no_place_twice, "attached at";
     a_floor_ignored: IgnoresTheFloor in g7_a_clock_that_went_back_gives_no_place_twice, "is not after";
-    an_entry_skipped_after_a_cut: Skips in g8_cut_connections_lose_nothing, "not in time";
+    an_entry_skipped_after_a_cut: Skips in g8_cut_connections_lose_nothing, "not whole within";
     an_entry_repeated_after_a_cut: Repeats in g8_cut_connections_lose_nothing, "positions must grow";
-    an_entry_skipped_after_a_restart: Skips in g8_a_restart_loses_nothing_that_was_accepted, "not in time";
-    the_last_entries_gone_after_a_restart: CutsInRestart in g8_a_restart_loses_nothing_that_was_accepted, "node";
+    an_entry_skipped_after_a_restart: Skips in g8_a_restart_loses_nothing_that_was_accepted, "not whole within";
+    the_last_entries_gone_after_a_restart: CutsInRestart in g8_a_restart_loses_nothing_that_was_accepted, "attached at";
     streams_ended: EndsStreams in g8_a_restart_loses_nothing_that_was_accepted, "the stream ended";
     accepted_while_away: AcceptsAway in g8_publishers_are_refused_at_once_while_the_backend_is_away, "was accepted";
     refused_late: RefusesLate in g8_publishers_are_refused_at_once_while_the_backend_is_away, "refused after";

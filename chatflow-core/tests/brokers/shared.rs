@@ -18,7 +18,7 @@ pub(super) fn subject(rewinds: bool, tells_positions: bool, fault: Option<Fault>
     let service = Service::new(fault, Capabilities::ALL);
     let another = {
         let service = Arc::clone(&service);
-        move |logs| SharedBroker::new(&service, logs, rewinds, tells_positions)
+        move |logs| SharedBroker::of(&service, logs, rewinds, tells_positions)
     };
     Subject::new(another(2), MOST).shared_by(another).on(service)
 }
@@ -32,7 +32,7 @@ struct SharedBroker {
 }
 
 impl SharedBroker {
-    fn new(service: &Arc<Service>, logs: u16, rewinds: bool, tells_positions: bool) -> Arc<dyn Broker> {
+    fn of(service: &Arc<Service>, logs: u16, rewinds: bool, tells_positions: bool) -> Arc<dyn Broker> {
         let mut profile = Profile::new("shared", logs).durable();
         (profile.rewinds, profile.largest_entry) = (rewinds, 1 << 16);
         let (queue, waiting) = mpsc::channel(MOST);

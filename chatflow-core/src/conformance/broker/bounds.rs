@@ -6,7 +6,7 @@ use futures::future::join_all;
 
 use super::Subject;
 use super::publisher::{entry, offer, publish};
-use super::watch::{Watch, attach, next, some, texts};
+use super::watch::{Settler, Watch, attach, next, some, texts};
 use crate::broker::{Broker, From, Reader, Receipt};
 use crate::{ErrorKind, Position};
 
@@ -55,21 +55,22 @@ pub async fn g5_an_oversized_entry_is_refused_for_good(subject: Subject) {
 /// Publishes, while a reader at `still` takes nothing, several times what a log holds; then the reader goes on.
 async fn stalls(subject: &Subject, publisher: &Arc<dyn Broker>, still: &Arc<dyn Broker>) {
     let (stalled, start) = attach(still, Reader::Node, From::Present).await;
-    let mut live = [Watch::node(publisher, "a reader beside").await, Watch::node(still, "a reader of the same node").await];
-    let mut history = Watch::history(publisher, "the history").await;
+    let mut live = [
+        Watch::node(publisher, "a reader beside").await,
+        Watch::node(still, "a reader of the same node").await,
+        Watch::history(publisher, "the history").await,
+    ];
+    let _settler = Settler::start(publisher, &live);
     let all: Vec<String> = (0..(4 * subject.full_at).min(2_000)).map(|i| i.to_string()).collect();
     for some in all.chunks(subject.full_at.min(32) / 4) {
         join_all(some.iter().map(|text| publish(publisher, text))).await;
-        history.has(some).await;
-        // What the history has may be let go of: whoever takes what comes has it by then.
-        for reader in &mut live {
-            reader.has(some).await;
-        }
+        live[2].has(some).await;
     }
     for reader in &mut live {
+        reader.has(&all).await;
         assert!(reader.seen().losses.is_empty(), "who takes what comes loses nothing");
     }
-    let mut stalled = Watch::over(stalled, start, "the reader that stood still", None);
+    let mut stalled = Watch::over(stalled, start, "the reader that stood still");
     let last = &all[all.len() - 1];
     stalled.until("it goes on, or is told of a loss", |seen| !seen.losses.is_empty() || seen.places.contains_key(last)).await;
     publish(publisher, "all is well").await;

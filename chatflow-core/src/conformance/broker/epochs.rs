@@ -5,7 +5,7 @@ use std::sync::Arc;
 use futures::StreamExt;
 
 use super::publisher::{Sent, Traffic, publish, publish_until_accepted};
-use super::watch::{Watch, assert_one_log, attach, next, texts};
+use super::watch::{Settler, Watch, assert_one_log, attach, next, texts};
 use super::{Need, Subject, in_time};
 use crate::broker::{Broker, Event, From, Opening, Reader};
 use crate::{Position, Timestamp};
@@ -82,6 +82,7 @@ pub async fn g7_a_clock_that_went_back_gives_no_place_twice(subject: Subject) {
 struct Witnesses {
     nodes: [Arc<dyn Broker>; 2],
     readers: Vec<Watch>,
+    _settler: Settler,
     traffic: Traffic,
 }
 
@@ -94,8 +95,9 @@ impl Witnesses {
             Watch::node(&nodes[1], "node 2").await,
             Watch::history(&nodes[0], "the history").await,
         ];
+        let _settler = Settler::start(&nodes[0], &readers);
         let traffic = Traffic::start(&nodes);
-        let mut witnesses = Self { nodes, readers, traffic };
+        let mut witnesses = Self { nodes, readers, _settler, traffic };
         witnesses.read_more().await;
         witnesses
     }
@@ -134,7 +136,7 @@ impl Witnesses {
         }
         let three = subject.node("node-3", Some("h")).await;
         let (events, start) = attach(&three, Reader::Node, From::Oldest).await;
-        self.readers.push(Watch::over(events, start, "a node that comes later", None));
+        self.readers.push(Watch::over(events, start, "a node that comes later"));
         let last = publish_until_accepted(&three, "a node that comes later").await;
         for reader in &mut self.readers {
             reader.has([&last]).await;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::publisher::{Traffic, publish};
-use super::watch::{Watch, assert_one_log, attach, next};
+use super::watch::{Settler, Watch, assert_one_log, attach, next};
 use super::{Subject, in_time};
 use crate::broker::{Broker, From, Reader};
 
@@ -12,6 +12,7 @@ const EACH: usize = 250;
 
 /// Publishes from two tasks at once, and compares what the readers see.
 async fn one_order(publishers: &[Arc<dyn Broker>; 2], mut readers: Vec<Watch>) {
+    let _settlers = publishers.each_ref().map(|node| Settler::start(node, &readers));
     let mut traffic = Traffic::start(publishers);
     traffic.more(EACH).await;
     let sent = traffic.stop().await;

@@ -2,12 +2,14 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::StreamExt;
+use futures::future::select_all;
 use futures::stream::BoxStream;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use super::publisher::Sent;
 use super::{LOG, PATIENCE, in_time};
@@ -145,39 +147,28 @@ impl Watch {
     /// A node's reader of the present.
     pub(super) async fn node(broker: &Arc<dyn Broker>, name: &str) -> Self {
         let (events, start) = attach(broker, Reader::Node, From::Present).await;
-        Self::over(events, start, name, None)
+        Self::over(events, start, name)
     }
 
-    /// A history's reader that settles what it has read.
+    /// A history's reader.
     pub(super) async fn history(broker: &Arc<dyn Broker>, name: &str) -> Self {
         let (events, start) = attach(broker, Reader::History, From::Oldest).await;
-        Self::over(events, start, name, Some(Arc::clone(broker)))
+        Self::over(events, start, name)
     }
 
-    /// Watches a stream that was attached at `start`, settling what it gives at `settles`.
-    pub(super) fn over(mut events: Events, start: Position, name: &str, settles: Option<Arc<dyn Broker>>) -> Self {
+    /// Watches a stream that was attached at `start`.
+    pub(super) fn over(mut events: Events, start: Position, name: &str) -> Self {
         let (sender, seen) = watch::channel(Seen { start, at: start, ..Seen::default() });
         let task = tokio::spawn(async move {
-            let fault = loop {
-                let event = match events.next().await {
-                    Some(Ok(event)) => event,
-                    Some(Err(error)) => break format!("the stream failed: {error}"),
-                    None => break "the stream ended".to_owned(),
-                };
-                let read = if let Event::Batch(batch) = &event { batch.last().map(|entry| entry.position) } else { None };
-                let mut fault = None;
-                sender.send_modify(|seen| fault = seen.take(event).err());
-                if let Some(fault) = fault {
-                    break fault;
+            let mut fault = None;
+            while fault.is_none() {
+                match events.next().await {
+                    Some(Ok(event)) => sender.send_modify(|seen| fault = seen.take(event).err()),
+                    Some(Err(error)) => fault = Some(format!("the stream failed: {error}")),
+                    None => fault = Some("the stream ended".to_owned()),
                 }
-                if let (Some(broker), Some(through)) = (&settles, read)
-                    && let Err(error) = broker.settle(LOG, through).await
-                    && !error.is_transient()
-                {
-                    break format!("settling failed: {error}");
-                }
-            };
-            sender.send_modify(|seen| seen.fault = Some(fault));
+            }
+            sender.send_modify(|seen| seen.fault = fault);
         });
         Self { name: name.to_owned(), seen, task }
     }
@@ -185,13 +176,18 @@ impl Watch {
     /// Waits until what it has seen is so.
     pub(super) async fn until(&mut self, what: &str, is: impl Fn(&Seen) -> bool) {
         let seen = self.seen.wait_for(|seen| seen.fault.is_some() || is(seen));
-        let fault = match timeout(PATIENCE, seen).await {
-            Ok(seen) => seen.expect("it watches").fault.clone(),
-            Err(_) => Some(format!("not in time: {what}")),
-        };
-        if let Some(fault) = fault {
-            panic!("{}: {fault}", self.name);
+        let fault = timeout(PATIENCE, seen).await.map(|seen| seen.expect("it watches").fault.clone());
+        match fault {
+            Ok(None) => {}
+            Ok(Some(fault)) => panic!("{}: {fault}", self.name),
+            Err(_) => panic!("not in time: {what}; {}", self.stands()),
         }
+    }
+
+    /// How far it is, for who looks for the reason of a failure.
+    pub(super) fn stands(&self) -> String {
+        let seen = self.seen.borrow();
+        format!("{} is at {} with {} entries, and was told of {:?}", self.name, seen.at, seen.entries.len(), seen.losses)
     }
 
     /// Waits until it has read these texts.
@@ -208,6 +204,37 @@ impl Watch {
 
     pub(super) fn seen(&self) -> watch::Ref<'_, Seen> {
         self.seen.borrow()
+    }
+}
+
+/// A history's writer, in the background: settles what all of these readers have read, so that nothing is trimmed that one of them
+/// has yet to read.
+pub(super) struct Settler(JoinHandle<()>);
+
+impl Drop for Settler {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+impl Settler {
+    pub(super) fn start(broker: &Arc<dyn Broker>, readers: &[Watch]) -> Self {
+        let (broker, mut readers) = (Arc::clone(broker), readers.iter().map(|reader| reader.seen.clone()).collect::<Vec<_>>());
+        Self(tokio::spawn(async move {
+            let mut settled = Position::ZERO;
+            loop {
+                let through = readers.iter_mut().map(|seen| seen.borrow_and_update().at).min().unwrap_or_default();
+                if through > settled {
+                    match broker.settle(LOG, through).await {
+                        Ok(()) => settled = through,
+                        Err(error) if error.is_transient() => sleep(Duration::from_millis(10)).await,
+                        Err(error) => panic!("settling failed: {error}"),
+                    }
+                } else if select_all(readers.iter_mut().map(|seen| Box::pin(seen.changed()))).await.0.is_err() {
+                    return;
+                }
+            }
+        }))
     }
 }
 
