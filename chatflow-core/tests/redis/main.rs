@@ -1,5 +1,7 @@
 //! The Redis broker: the public suite on one server and on a cluster, and what only Redis can do to it.
 
+#![allow(clippy::unwrap_used)]
+
 mod node;
 mod server;
 
