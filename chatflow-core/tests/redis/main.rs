@@ -1,5 +1,8 @@
 //! The Redis broker: the public suite on one server and on a cluster, and what only Redis can do to it.
 
+#![allow(clippy::unwrap_used)]
+
+mod harm;
 mod node;
 mod server;
 
@@ -7,20 +10,15 @@ mod lives;
 mod nodes;
 mod setup;
 
-use std::sync::{Arc, LazyLock};
+use std::sync::LazyLock;
 
-use chatflow_core::broker::redis::RedisBroker;
 use chatflow_core::broker_suite;
-use chatflow_core::conformance::broker::Subject;
 
+use harm::{common, private_cluster, private_server};
 use server::{Cluster, Redis};
 
 static REDIS: LazyLock<Redis> = LazyLock::new(Redis::start);
 static CLUSTER: LazyLock<Cluster> = LazyLock::new(Cluster::start);
 
-fn subject(url: &str) -> Subject {
-    Subject::new(Arc::new(RedisBroker::new(node::config(url)).unwrap()), 64)
-}
-
-broker_suite!(single, async { subject(&REDIS.url()) });
-broker_suite!(cluster, async { subject(&CLUSTER.url()) });
+broker_suite!(shared single, async { common(&REDIS.url()) }, faults: async { private_server() });
+broker_suite!(shared cluster, async { common(&CLUSTER.url()) }, faults: async { private_cluster() });

@@ -77,8 +77,10 @@ pub(super) async fn attach(servers: &Servers, log: &Log, stale: Option<Instant>)
     // First listen, then look: there is no moment in between.
     link.listen(&log.keys.channel, servers.cluster(), &log.feed).await?;
     for _ in 0..ATTEMPTS {
+        // Taken before the look: what is heard while that is on its way is no proof that the log was longer.
+        let known = log.feed.known();
         let found = look(&link, log).await?;
-        match next_epoch(&found, log.known.least, log.known.next, log.feed.known())? {
+        match next_epoch(&found, log.known.least, log.known.next, known)? {
             Some(epoch) => begin(&link, log, found.head.as_ref(), epoch).await?,
             None => {
                 // Somebody may have flushed the server's scripts; what is published is never sent twice, so this one has to be there.

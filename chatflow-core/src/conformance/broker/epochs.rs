@@ -48,9 +48,11 @@ pub async fn g7_a_clock_that_went_back_gives_no_place_twice(subject: Subject) {
     let start = readers[1].seen().start;
     assert!(start.epoch > future, "{start} is not after {future}");
     let first = publish_until_accepted(&two, "a new epoch").await;
-    readers[0].until("it is told of the new epoch", |seen| !seen.losses.is_empty()).await;
     // Who can't rewind goes on with what comes after that.
     let skipped = usize::from(!one.profile().rewinds);
+    for reader in &mut readers[..skipped] {
+        reader.until("it is told of the new epoch", |seen| !seen.losses.is_empty()).await;
+    }
     for reader in &mut readers[skipped..] {
         reader.has([&first]).await;
     }

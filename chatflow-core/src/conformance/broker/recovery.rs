@@ -9,14 +9,14 @@ use super::closing::status_becomes;
 use super::publisher::{Traffic, offer, publish, publish_until_accepted};
 use super::watch::{Settler, Watch, assert_one_log};
 use super::{Backend, Need, RECOVERY, Subject, in_time};
+use crate::Broker;
 
 /// Two nodes publish and read while the backend is harmed so many times. Whatever is accepted is read by both exactly once and in one
 /// order, and each time all is whole within [`RECOVERY`].
-async fn nothing_is_lost<'a, F>(subject: &Subject, backend: &'a dyn Backend, times: usize, harm: impl Fn(&'a dyn Backend) -> F)
+async fn nothing_is_lost<'a, F>(nodes: [Arc<dyn Broker>; 2], backend: &'a dyn Backend, times: usize, harm: impl Fn(&'a dyn Backend) -> F)
 where
     F: Future<Output = ()>,
 {
-    let nodes = subject.two_nodes().await;
     let mut readers =
         [Watch::node(&nodes[0], "node 1").await, Watch::node(&nodes[1], "node 2").await, Watch::history(&nodes[0], "the history").await];
     let _settler = Settler::start(&nodes[0], &readers);
@@ -45,13 +45,15 @@ where
 /// Guarantee 8: all connections are cut, three times, in the midst of traffic.
 pub async fn g8_cut_connections_lose_nothing(subject: Subject) {
     let Some(backend) = subject.backend("g8_cut_connections_lose_nothing", &[Need::Cuts]) else { return };
-    nothing_is_lost(&subject, backend, 3, |backend| backend.lose_live()).await;
+    nothing_is_lost(subject.two_nodes().await, backend, 3, |backend| backend.lose_live()).await;
 }
 
 /// Guarantees 3, 6 and 8: the backend is restarted in the midst of traffic.
 pub async fn g8_a_restart_loses_nothing_that_was_accepted(subject: Subject) {
+    // How durable it is may be its backend's affair, and known once it is open.
+    let nodes = subject.two_nodes().await;
     let Some(backend) = subject.backend("g8_a_restart_loses_nothing_that_was_accepted", &[Need::Stops, Need::Durable]) else { return };
-    nothing_is_lost(&subject, backend, 1, |backend| backend.restart()).await;
+    nothing_is_lost(nodes, backend, 1, |backend| backend.restart()).await;
 }
 
 /// Guarantee 8: a publisher is told at once, once the node knows that the backend is away; nothing is accepted meanwhile; streams wait.

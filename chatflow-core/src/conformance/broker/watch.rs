@@ -94,9 +94,6 @@ impl Seen {
                     if position <= self.at {
                         return Err(format!("positions must grow: {text:?} at {position} after {}", self.at));
                     }
-                    if position.epoch != self.at.epoch {
-                        return Err(format!("{position} begins an epoch after {} without a word", self.at));
-                    }
                     if let Some(before) = self.places.insert(text.clone(), position) {
                         return Err(format!("{text:?} twice, at {before} and {position}"));
                     }
