@@ -43,10 +43,24 @@ impl Tunnel {
         rest.split([';', '\r']).next()
     }
 
+    /// Publishes a message.
+    async fn say(&mut self, text: &str) {
+        let message =
+            format!(r#"{{"userId":"1","username":"ada","message":"{text}","timestamp":"2026-11-20T12:00:00Z","messageType":"TEXT"}}"#);
+        // A text frame with a 7-bit length, masked with zeros.
+        let mut frame = vec![0x81, 0x80 | u8::try_from(message.len()).unwrap(), 0, 0, 0, 0];
+        frame.extend_from_slice(message.as_bytes());
+        self.stream.write_all(&frame).await.unwrap();
+    }
+
     /// The code with which the server closes.
     async fn close_code(&mut self) -> u16 {
         loop {
-            let (first, length) = (self.stream.read_u8().await.unwrap(), self.stream.read_u8().await.unwrap());
+            let first = self.stream.read_u8().await.unwrap();
+            let length = match self.stream.read_u8().await.unwrap() {
+                126 => self.stream.read_u16().await.unwrap(),
+                length => length.into(),
+            };
             let mut payload = vec![0; length.into()];
             self.stream.read_exact(&mut payload).await.unwrap();
             if first == 0x88 {
@@ -80,15 +94,22 @@ async fn clients_are_spread_and_come_back_to_their_node() {
 #[tokio::test]
 async fn a_node_that_drains_gets_nobody_new_and_says_goodbye_itself() {
     needs!(HaProxy);
-    let mut cluster = Cluster::start(2, |_| Options::new().store("none")).await;
+    let mut cluster = Cluster::start(2, |_| Options::new()).await;
     let mut one = Tunnel::open(&cluster, "chatflow-node=node1").await;
     let other = Tunnel::open(&cluster, "chatflow-node=node2").await;
     assert!(one.is_open() && other.is_open());
+    // It can't end before its history has the message.
+    let lock = cluster.servers[0].lock_database();
+    one.say("hello").await;
+    let accepted = || async { (cluster.servers[0].metric("chatflow_messages_accepted_total").await == 1).then_some(()) };
+    eventually_async("the message is taken", PATIENCE, accepted).await;
     cluster.servers[0].terminate();
-    assert_eq!(one.close_code().await, 1012);
     cluster.has(1).await;
+    assert_eq!(cluster.servers[0].get("/ready").await.status, 503);
     let moved = Tunnel::open(&cluster, "chatflow-node=node1").await;
     assert_eq!((moved.is_open(), moved.cookie()), (true, Some("node2")));
+    drop(lock);
+    assert_eq!(one.close_code().await, 1012);
     drop(one);
     assert!(cluster.servers[0].ended(PATIENCE).await.success());
     cluster.servers[0].restart();

@@ -43,13 +43,10 @@ async fn send(stream: &mut TcpStream, text: &str) {
 }
 
 /// Asserts that exactly this arrives next.
-#[track_caller]
-fn arrives(stream: &mut TcpStream, text: &str) -> impl Future<Output = ()> {
-    async move {
-        let mut bytes = vec![0; text.len()];
-        timeout(PATIENCE, stream.read_exact(&mut bytes)).await.unwrap().unwrap();
-        assert_eq!(String::from_utf8_lossy(&bytes), text);
-    }
+async fn arrives(stream: &mut TcpStream, text: &str) {
+    let mut bytes = vec![0; text.len()];
+    timeout(PATIENCE, stream.read_exact(&mut bytes)).await.unwrap().unwrap();
+    assert_eq!(String::from_utf8_lossy(&bytes), text);
 }
 
 async fn nothing_arrives(stream: &mut TcpStream) {

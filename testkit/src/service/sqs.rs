@@ -27,13 +27,15 @@ impl Sqs {
         Self::default()
     }
 
-    /// Where `scripts/test` installs it: `$CHATFLOW_LOCALSTACK`, or in the user's cache.
+    /// Where `scripts/test` installs it, or where somebody else has.
+    fn folder() -> PathBuf {
+        let home = || PathBuf::from(std::env::var_os("HOME").unwrap_or_default()).join(".cache");
+        let cache = || std::env::var_os("XDG_CACHE_HOME").map_or_else(home, PathBuf::from).join("chatflow/localstack");
+        std::env::var_os("CHATFLOW_LOCALSTACK").map_or_else(cache, PathBuf::from)
+    }
+
     fn python() -> PathBuf {
-        let cache = || {
-            let home = || PathBuf::from(std::env::var_os("HOME").unwrap_or_default()).join(".cache");
-            std::env::var_os("XDG_CACHE_HOME").map_or_else(home, PathBuf::from).join("chatflow/localstack")
-        };
-        std::env::var_os("CHATFLOW_LOCALSTACK").map_or_else(cache, PathBuf::from).join("bin/python")
+        Self::folder().join("bin/python")
     }
 }
 
@@ -44,8 +46,14 @@ impl Program for Sqs {
     }
 
     fn missing() -> Option<String> {
-        let python = Self::python();
-        if python.is_file() { None } else { Some(format!("there is no LocalStack at {} (scripts/test installs it)", python.display())) }
+        // `scripts/test` writes it last.
+        let is_whole = std::env::var_os("CHATFLOW_LOCALSTACK").is_some() || Self::folder().join("complete").is_file();
+        let folder = Self::folder();
+        if is_whole && Self::python().is_file() {
+            None
+        } else {
+            Some(format!("there is no LocalStack in {} (scripts/test installs it)", folder.display()))
+        }
     }
 
     fn addresses(&self) -> Vec<SocketAddr> {
