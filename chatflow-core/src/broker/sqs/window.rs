@@ -178,11 +178,6 @@ impl Log {
         self.until(|state| state.fence.is_none().then_some(())).await;
     }
 
-    /// Waits until the message that is being published came back, and says where.
-    pub(super) async fn returns(&self) -> (u64, u128) {
-        self.until(|state| state.publishing.and_then(|(_, back)| back)).await
-    }
-
     async fn until<T>(&self, is: impl Fn(&State) -> Option<T>) -> T {
         loop {
             // Listening before looking: what comes in between is not missed.
