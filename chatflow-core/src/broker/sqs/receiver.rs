@@ -12,7 +12,7 @@ use super::client::{Cause, Fault, once, timeouts};
 use super::keeper::Trouble;
 use super::topology::Attachment;
 use super::{Shared, backlog, wire};
-use crate::Backoff;
+use crate::{Backoff, MessageId};
 
 /// How long a request waits for something to come, the most that SQS allows. Helpers don't wait.
 const WAIT: Duration = Duration::from_secs(20);
@@ -30,6 +30,7 @@ const MOST: usize = 10;
 pub(super) async fn receive(shared: Arc<Shared>, helps: bool) {
     let mut attachments = shared.attachment.subscribe();
     let (mut failures, mut deleting) = (0, None::<JoinHandle<()>>);
+    let mut attempt = String::new();
     let (wait, mut wanted) = if helps { (Duration::ZERO, false) } else { (WAIT, true) };
     loop {
         while !wanted {
@@ -47,9 +48,13 @@ pub(super) async fn receive(shared: Arc<Shared>, helps: bool) {
             continue;
         };
         let hidden = shared.hidden.load(Relaxed);
+        // After a request that failed, the next one is given what that one would have been.
+        if failures == 0 {
+            attempt = MessageId::new_v4().simple().to_string();
+        }
         // Ending in the middle of a request is fine: the queue is deleted then, or its messages become visible again.
         let received = tokio::select! {
-            received = one(&shared, &attached, wait, hidden) => received,
+            received = one(&shared, &attached, wait, hidden, &attempt) => received,
             () = shared.ended() => return,
         };
         match received {
@@ -113,8 +118,14 @@ async fn delete(shared: &Shared, attached: &Attachment, receipts: Vec<String>, b
     }
 }
 
-async fn one(shared: &Shared, attached: &Attachment, wait: Duration, hidden: u64) -> Result<Vec<Message>, Fault> {
-    let call = shared.clients.sqs.receive_message().queue_url(&attached.node_url).max_number_of_messages(MOST as i32);
+async fn one(shared: &Shared, attached: &Attachment, wait: Duration, hidden: u64, attempt: &str) -> Result<Vec<Message>, Fault> {
+    let call = shared
+        .clients
+        .sqs
+        .receive_message()
+        .queue_url(&attached.node_url)
+        .max_number_of_messages(MOST as i32)
+        .receive_request_attempt_id(attempt);
     let call = call.wait_time_seconds(wait.as_secs() as i32).visibility_timeout(hidden as i32).customize();
     let config = aws_sdk_sqs::config::Config::builder().timeout_config(timeouts(wait + Duration::from_secs(5)));
     let answer = once("reading the node's queue", call.config_override(config).send()).await?;
