@@ -116,7 +116,7 @@ impl SqsBroker {
             opening: Mutex::new(Opening::new("")),
             epoch: AtomicU64::new(0),
             help: Notify::new(),
-            hidden: AtomicU64::new(1),
+            hidden: AtomicU64::new(receiver::SHORTEST),
             troubles,
             trouble: Mutex::new(Some("not opened yet".into())),
             ended: watch::Sender::new(false),

@@ -93,7 +93,7 @@ enum Chore {
 /// Reads and empties the history's queue for one log, for as long as anybody reads that log for the history.
 pub(super) async fn empty(shared: Arc<Shared>, log: Arc<Log>) {
     let backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(1));
-    let (mut idle, mut fenced) = (0, None::<Instant>);
+    let (mut idle, mut failures, mut fenced) = (0, 0, None::<Instant>);
     loop {
         let reading = match chore(&log) {
             Chore::End => return,
@@ -105,12 +105,12 @@ pub(super) async fn empty(shared: Arc<Shared>, log: Arc<Log>) {
             Chore::Delete => false,
         };
         let Some(url) = shared.attachment().and_then(|attached| attached.histories.get(usize::from(log.id.0)).cloned()) else {
-            sleep(backoff.delay(idle)).await;
+            sleep(backoff.delay(4)).await;
             continue;
         };
         match receive(&shared, &url).await {
             Ok(messages) if messages.is_empty() => {
-                idle += 1;
+                (idle, failures) = (idle + 1, 0);
                 if !reading && idle >= 3 {
                     // What was settled was deleted before, or comes with what is settled next.
                     idle = 0;
@@ -124,7 +124,7 @@ pub(super) async fn empty(shared: Arc<Shared>, log: Arc<Log>) {
                 }
             }
             Ok(messages) => {
-                idle = 0;
+                (idle, failures) = (0, 0);
                 let until = Instant::now() + HELD;
                 let held = take(&shared, &log, messages);
                 log.news.notify_waiters();
@@ -149,14 +149,14 @@ pub(super) async fn empty(shared: Arc<Shared>, log: Arc<Log>) {
                 if log.state.lock().closed {
                     return;
                 }
-                idle += 1;
+                failures += 1;
                 match fault.cause {
                     Cause::Gone => shared.trouble(Trouble::Gone),
                     // One broken connection says nothing.
-                    _ if idle > 1 => shared.trouble(Trouble::Away(fault.error.to_string())),
+                    _ if failures > 1 => shared.trouble(Trouble::Away(fault.error.to_string())),
                     _ => {}
                 }
-                sleep(backoff.delay(idle)).await;
+                sleep(backoff.delay(failures)).await;
             }
         }
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use aws_sdk_sqs::types::QueueAttributeName as Attribute;
 use tokio::sync::mpsc;
-use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep};
+use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep, sleep_until};
 
 use super::client::{Fault, call};
 use super::{Shared, epoch, janitor, topology};
@@ -14,6 +14,8 @@ use crate::Backoff;
 
 /// How often the queues of a history that other nodes write are measured, where this node publishes.
 const MEASURE: Duration = Duration::from_secs(5);
+/// How often while one of them comes near the bound: publishers may be refused, and then there may be room again.
+const MEASURE_TIGHT: Duration = Duration::from_millis(300);
 
 /// What others notice.
 #[derive(Debug)]
@@ -32,7 +34,7 @@ pub(super) async fn keep(shared: Arc<Shared>, mut troubles: mpsc::Receiver<Troub
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         ticks
     };
-    let (mut beats, mut rounds, mut measures) = (ticks(patience / 10), ticks(patience / 5), ticks(MEASURE));
+    let (mut beats, mut rounds, mut measures) = (ticks(patience / 10), ticks(patience / 5), Instant::now() + MEASURE);
     loop {
         let outcome = tokio::select! {
             () = shared.ended() => return,
@@ -43,7 +45,12 @@ pub(super) async fn keep(shared: Arc<Shared>, mut troubles: mpsc::Receiver<Troub
             },
             _ = beats.tick() => beat(&shared).await,
             _ = rounds.tick() => round(&shared).await,
-            _ = measures.tick() => measure(&shared).await,
+            () = sleep_until(measures) => {
+                let measured = measure(&shared).await;
+                let tight = shared.logs.iter().any(|log| log.is_tight());
+                measures = Instant::now() + if tight { MEASURE_TIGHT } else { MEASURE };
+                measured
+            }
         };
         if let Err(fault) = outcome {
             mend(&shared, &mut troubles, &fault.error.to_string()).await;

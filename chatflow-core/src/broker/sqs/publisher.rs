@@ -21,8 +21,6 @@ const ATTEMPT: Duration = Duration::from_secs(2);
 const PATIENCE: Duration = Duration::from_secs(6);
 /// How often a service that can't be reached is tried before the entries are given back.
 const TRIES: u32 = 3;
-/// How long a message whose first attempt had no answer may take to come back from the log.
-const RETURN: Duration = Duration::from_secs(3);
 /// How many messages of one log may be on their way back to this node before entries are collected for longer, and for how long at
 /// the most: where SNS falls behind, larger messages are what helps.
 const UNDER_WAY: usize = 4;
@@ -68,10 +66,10 @@ async fn publish_next(shared: &Shared, log: &Arc<Log>) -> Option<Option<Position
     let published = publish(shared, log, &entries).await;
     log.published.store(true, Relaxed);
     match published {
-        Ok((epoch, sequence)) => {
+        Ok(place) => {
             let mut last = None;
             for (index, receipt) in receipts.into_iter().enumerate() {
-                last = wire::place(epoch, sequence, index);
+                last = place.and_then(|(epoch, sequence)| wire::place(epoch, sequence, index));
                 receipt.accepted(last);
             }
             Some(last)
@@ -92,12 +90,12 @@ async fn publish_next(shared: &Shared, log: &Arc<Log>) -> Option<Option<Position
     }
 }
 
-/// Publishes one message, and says where it stands.
+/// Publishes one message, and says where it stands if that is known.
 ///
 /// Its dedup id is its own: the same entry again is another message, which the fold of repeats drops. Only the attempts at one message
 /// share an id, so that one whose outcome is unknown can be made again; what SNS says of a repeat's place is nowhere written, so
-/// then the place is the one under which the message comes back.
-async fn publish(shared: &Shared, log: &Log, entries: &[Bytes]) -> Result<(u64, u128), Fault> {
+/// then only the message tells where it stands, when it comes back.
+async fn publish(shared: &Shared, log: &Log, entries: &[Bytes]) -> Result<Option<(u64, u128)>, Fault> {
     let Some(attached) = shared.attachment() else { return Err(Fault::odd("not attached yet")) };
     let origin = shared.origin();
     let text = wire::encode(origin, entries.iter());
@@ -106,16 +104,13 @@ async fn publish(shared: &Shared, log: &Log, entries: &[Bytes]) -> Result<(u64, 
     let (began, mut unknown) = (Instant::now(), false);
     for attempt in 0.. {
         let fault = match shared.publish(&attached.topics[usize::from(log.id.0)], log.id, origin, &text).await {
-            Ok(sequence) if !unknown => return Ok((attached.epoch, sequence)),
-            Ok(_) => {
-                let back = timeout(RETURN, log.returns()).await;
-                return back.map_err(|_| Fault::odd("the outcome is not known: the message did not come back from the log"));
-            }
+            Ok(sequence) if !unknown => return Ok(Some((attached.epoch, sequence))),
+            Ok(_) => return Ok(log.came_back()),
             Err(fault) => fault,
         };
         unknown |= fault.is(Cause::Away);
         if unknown && let Some(place) = log.came_back() {
-            return Ok(place);
+            return Ok(Some(place));
         }
         let lasts = fault.is(Cause::Throttled) || (fault.is(Cause::Away) && attempt + 1 < TRIES);
         if !lasts || began.elapsed() > PATIENCE {

@@ -12,26 +12,26 @@ use super::client::{Cause, Fault, once, timeouts};
 use super::keeper::Trouble;
 use super::topology::Attachment;
 use super::{Shared, backlog, wire};
-use crate::Backoff;
+use crate::{Backoff, MessageId};
 
-/// How long a request waits for something to come: the most that SQS allows, and for helpers.
+/// How long a request waits for something to come, the most that SQS allows. Helpers don't wait.
 const WAIT: Duration = Duration::from_secs(20);
-const SHORT_WAIT: Duration = Duration::from_secs(1);
 /// How long a received message is hidden, in seconds. It is deleted once it is in memory, in milliseconds. A request whose connection
 /// was cut can still be given messages, which then hold up their logs for so long: so it is short, and longer only where deleting is
 /// slow.
-const SHORTEST: u64 = 1;
+pub(super) const SHORTEST: u64 = 2;
 const LONGEST: u64 = 30;
+const BACKOFF: Backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(1));
 /// The most messages that a request is given.
 const MOST: usize = 10;
 
 /// Receives until the broker is closed. One of these always waits for messages, the others help it while there are many: a group of
 /// which a message was received is nobody else's until that message is deleted, so each log's order is kept.
 pub(super) async fn receive(shared: Arc<Shared>, helps: bool) {
-    let backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(1));
     let mut attachments = shared.attachment.subscribe();
     let (mut failures, mut deleting) = (0, None::<JoinHandle<()>>);
-    let (wait, mut wanted) = if helps { (SHORT_WAIT, false) } else { (WAIT, true) };
+    let mut attempt = String::new();
+    let (wait, mut wanted) = if helps { (Duration::ZERO, false) } else { (WAIT, true) };
     loop {
         while !wanted {
             tokio::select! {
@@ -47,14 +47,20 @@ pub(super) async fn receive(shared: Arc<Shared>, helps: bool) {
             }
             continue;
         };
+        let hidden = shared.hidden.load(Relaxed);
+        // After a request that failed, the next one is given what that one would have been.
+        if failures == 0 {
+            attempt = MessageId::new_v4().simple().to_string();
+        }
         // Ending in the middle of a request is fine: the queue is deleted then, or its messages become visible again.
         let received = tokio::select! {
-            received = one(&shared, &attached, wait, shared.hidden.load(Relaxed)) => received,
+            received = one(&shared, &attached, wait, hidden, &attempt) => received,
             () = shared.ended() => return,
         };
         match received {
             Ok(messages) => {
                 failures = 0;
+                let began = Instant::now();
                 if messages.len() == MOST {
                     shared.help.notify_one();
                 }
@@ -71,15 +77,7 @@ pub(super) async fn receive(shared: Arc<Shared>, helps: bool) {
                 if !receipts.is_empty() {
                     let (shared, attached) = (Arc::clone(&shared), Arc::clone(&attached));
                     deleting = Some(tokio::spawn(async move {
-                        let began = Instant::now();
-                        match backlog::delete(&shared, &attached.node_url, receipts.into_iter()).await {
-                            Ok(()) => {
-                                let quick = |hidden: u64| began.elapsed() * 4 < Duration::from_secs(hidden);
-                                let shorter = |hidden: u64| quick(hidden).then_some((hidden / 2).max(SHORTEST));
-                                let _ = shared.hidden.fetch_update(Relaxed, Relaxed, shorter);
-                            }
-                            Err(fault) => tracing::debug!(error = %fault.error, "not deleted; the messages come again"),
-                        }
+                        delete(&shared, &attached, receipts, began, hidden).await;
                     }));
                 }
             }
@@ -92,7 +90,7 @@ pub(super) async fn receive(shared: Arc<Shared>, helps: bool) {
                     _ => {}
                 }
                 tokio::select! {
-                    () = sleep(backoff.delay(failures)) => {}
+                    () = sleep(BACKOFF.delay(failures)) => {}
                     changed = attachments.changed() => if changed.is_err() { return },
                     () = shared.ended() => return,
                 }
@@ -101,8 +99,33 @@ pub(super) async fn receive(shared: Arc<Shared>, helps: bool) {
     }
 }
 
-async fn one(shared: &Shared, attached: &Attachment, wait: Duration, hidden: u64) -> Result<Vec<Message>, Fault> {
-    let call = shared.clients.sqs.receive_message().queue_url(&attached.node_url).max_number_of_messages(MOST as i32);
+/// Deletes what was received at `began` and is hidden for so many seconds, while it is ours. What is left comes again.
+async fn delete(shared: &Shared, attached: &Attachment, receipts: Vec<String>, began: Instant, hidden: u64) {
+    let mut attempt = 0;
+    while began.elapsed() * 2 < Duration::from_secs(hidden) {
+        match backlog::delete(shared, &attached.node_url, receipts.iter().cloned()).await {
+            Ok(()) => {
+                let quick = |hidden: u64| began.elapsed() * 4 < Duration::from_secs(hidden);
+                let shorter = |hidden: u64| quick(hidden).then_some((hidden / 2).max(SHORTEST));
+                let _ = shared.hidden.fetch_update(Relaxed, Relaxed, shorter);
+                return;
+            }
+            // Until they are deleted or visible again, nobody is given what is behind them.
+            Err(fault) if fault.is(Cause::Away) => sleep(BACKOFF.delay(attempt)).await,
+            Err(_) => return,
+        }
+        attempt += 1;
+    }
+}
+
+async fn one(shared: &Shared, attached: &Attachment, wait: Duration, hidden: u64, attempt: &str) -> Result<Vec<Message>, Fault> {
+    let call = shared
+        .clients
+        .sqs
+        .receive_message()
+        .queue_url(&attached.node_url)
+        .max_number_of_messages(MOST as i32)
+        .receive_request_attempt_id(attempt);
     let call = call.wait_time_seconds(wait.as_secs() as i32).visibility_timeout(hidden as i32).customize();
     let config = aws_sdk_sqs::config::Config::builder().timeout_config(timeouts(wait + Duration::from_secs(5)));
     let answer = once("reading the node's queue", call.config_override(config).send()).await?;

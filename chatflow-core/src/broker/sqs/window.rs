@@ -15,6 +15,9 @@ use crate::{LogId, Position};
 /// How many messages are remembered for telling a repeat from one that came out of order.
 const RECENT: usize = 1_024;
 
+/// How many entries may come at once, after a while in which a queue gave nothing: readers that are awake lose none of them.
+const BURST: usize = 20 * wire::MOST_ENTRIES;
+
 /// A place in a log and what is there.
 #[derive(Debug, Clone)]
 pub(super) struct Item {
@@ -178,11 +181,6 @@ impl Log {
         self.until(|state| state.fence.is_none().then_some(())).await;
     }
 
-    /// Waits until the message that is being published came back, and says where.
-    pub(super) async fn returns(&self) -> (u64, u128) {
-        self.until(|state| state.publishing.and_then(|(_, back)| back)).await
-    }
-
     async fn until<T>(&self, is: impl Fn(&State) -> Option<T>) -> T {
         loop {
             // Listening before looking: what comes in between is not missed.
@@ -299,6 +297,13 @@ impl Log {
         self.chores.notify_one();
     }
 
+    /// Whether what waits for a history that another node writes comes near the bound, as far as this node knows.
+    pub(super) fn is_tight(&self) -> bool {
+        let state = self.state.lock();
+        let queued = state.backlog.as_ref().map_or(0, |backlog| if backlog.readers == 0 { backlog.queued } else { 0 });
+        queued > state.most.entries as u64 / 2
+    }
+
     /// How many entries wait for the history, as far as this node knows.
     pub(super) fn depth(&self) -> u64 {
         let state = self.state.lock();
@@ -389,7 +394,7 @@ impl State {
         let needed = self.readers.values().copied().min().unwrap_or(Position::MAX).min(unsettled);
         let window = &mut self.window;
         while let Some(first) = window.items.front() {
-            let full = window.held.entries > 2 * self.most.entries || window.held.bytes > 2 * self.most.bytes;
+            let full = window.held.entries > 2 * self.most.entries + BURST || window.held.bytes > 2 * self.most.bytes;
             let spare = unwritten && window.held.entries <= self.most.entries / 2 && window.held.bytes <= self.most.bytes / 4;
             if !full && (spare || first.position > needed || window.items.len() <= self.retain) {
                 break;
