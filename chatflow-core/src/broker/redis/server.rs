@@ -72,7 +72,7 @@ impl Server {
 
     /// What can be promised of several servers: what the weakest does.
     pub(super) fn weakest(servers: impl Iterator<Item = Self>) -> Option<Self> {
-        servers.min_by_key(|server| (server.durability == Durability::Durable, server.detail != "append-only file, appendfsync always"))
+        servers.min_by_key(|server| (server.durability == Durability::Durable, server.detail == "append-only file, appendfsync always"))
     }
 }
 
