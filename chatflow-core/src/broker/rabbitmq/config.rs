@@ -177,7 +177,7 @@ mod tests {
             good.clone().with_logs(0),
             good.clone().with_backlog(0, 1),
             good.clone().with_retention(64 << 20, 1 << 20),
-            good.clone().with_retention(256 << 20, 256 << 20),
+            good.with_retention(256 << 20, 256 << 20),
         ] {
             assert_eq!(bad.check().unwrap_err().kind(), ErrorKind::Config, "{bad:?}");
         }
