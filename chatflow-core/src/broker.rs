@@ -268,6 +268,8 @@ impl Status {
 pub struct Opening {
     /// The latest epoch that the history knows; 0 without one.
     pub floor: u64,
+    /// The same for each log, where that is known: a log that is in its own latest epoch is whole, however far others have come.
+    pub floors: Vec<u64>,
     /// The node, unique among those that share the broker.
     pub node: NodeId,
     /// The [identity](crate::MessageStore::identity) of the history that this node writes. What a history has not settled is kept for
@@ -278,7 +280,7 @@ pub struct Opening {
 impl Opening {
     /// A node without a history, before any epoch.
     pub fn new(node: impl Into<NodeId>) -> Self {
-        Self { floor: 0, node: node.into(), history: None }
+        Self { floor: 0, floors: Vec::new(), node: node.into(), history: None }
     }
 
     /// The same, writing the history called `identity`, whose latest epoch is `floor`.
@@ -286,6 +288,18 @@ impl Opening {
     pub fn with_history(mut self, identity: impl Into<String>, floor: u64) -> Self {
         (self.history, self.floor) = (Some(identity.into()), floor);
         self
+    }
+
+    /// The same, knowing the latest epoch of each log.
+    #[must_use]
+    pub fn with_floors(mut self, floors: Vec<u64>) -> Self {
+        self.floors = floors;
+        self
+    }
+
+    /// The latest epoch of `log` that the history knows.
+    pub fn floor_of(&self, log: LogId) -> u64 {
+        self.floors.get(usize::from(log.0)).copied().unwrap_or(self.floor)
     }
 }
 

@@ -110,8 +110,8 @@ impl Shared {
         self.opening.lock().history.clone()
     }
 
-    fn floor(&self) -> u64 {
-        self.opening.lock().floor
+    fn floor_of(&self, log: u16) -> u64 {
+        self.opening.lock().floor_of(LogId(log))
     }
 
     /// This node's history has `log` up to `through`.

@@ -98,29 +98,23 @@ impl RedisBroker {
         self.opened()?.logs.get(usize::from(log.0)).ok_or_else(missing)
     }
 
-    fn logs(&self, known: &Known) -> Vec<Arc<Log>> {
+    /// A log that is in an earlier epoch than the history knows of it is not the one that the history has.
+    fn logs(&self, known: &Known, opening: &Opening) -> Vec<Arc<Log>> {
         let ids = (0..self.config.logs).map(LogId);
         let keys = |log| Keys::new(&self.config.prefix, log, self.database);
-        ids.map(|id| Arc::new(Log::new(id, keys(id), known.clone(), &self.config))).collect()
+        ids.map(|id| Arc::new(Log::new(id, keys(id), Known { least: opening.floor_of(id), ..known.clone() }, &self.config))).collect()
     }
 
     /// What has to be known of all logs before one of them is touched.
-    ///
-    /// A log that is in an earlier epoch than the history knows is not the one that the history has. Then all begin together: a history
-    /// knows only its latest epoch, and logs in different ones would take turns in being too early at each start.
     async fn look(&self, opening: &Opening) -> Result<Known> {
-        let mut known = Known { least: opening.floor, next: 0, logs: self.config.logs, history: opening.history.clone() };
-        let mut epochs = Vec::new();
-        for log in self.logs(&known) {
+        let mut known = Known { least: 0, next: 0, logs: self.config.logs, history: opening.history.clone() };
+        let mut latest = opening.floor;
+        for log in self.logs(&known, opening) {
             let link = self.servers.link(log.keys.slot, None).await?;
-            epochs.extend(attach::look(&link, &log).await?.head.map(|head| head.epoch));
+            latest = latest.max(attach::look(&link, &log).await?.head.map_or(0, |head| head.epoch));
             attach::probe(&link, &log, self.servers.cluster()).await?;
         }
-        let latest = epochs.iter().copied().max().unwrap_or_default();
-        known.next = attach::now().max(latest.max(opening.floor).saturating_add(1));
-        if epochs.iter().any(|epoch| *epoch < opening.floor) {
-            known.least = known.next;
-        }
+        known.next = attach::now().max(latest.saturating_add(1));
         Ok(known)
     }
 }
@@ -137,7 +131,7 @@ impl Broker for RedisBroker {
 
     async fn open(&self, opening: &Opening) -> Result<()> {
         let known = self.look(opening).await?;
-        let logs = self.logs(&known);
+        let logs = self.logs(&known, opening);
         let bounds =
             Bounds { most: (self.config.entries, self.config.bytes), history_ttl: self.config.history_ttl, timeout: self.config.timeout };
         let mut keepers = JoinSet::new();

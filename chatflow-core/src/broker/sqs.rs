@@ -218,7 +218,8 @@ impl Broker for SqsBroker {
         let shared = &self.shared;
         let Some(mut troubles) = self.troubles.lock().take() else { return Ok(()) };
         *shared.opening.lock() = opening.clone();
-        shared.knows_epoch(opening.floor);
+        // All logs are in one epoch.
+        shared.knows_epoch((0..shared.config.logs).map(|log| opening.floor_of(LogId(log))).max().unwrap_or_default());
         let receivers: Vec<_> = (0..shared.config.receivers).map(|i| tokio::spawn(receiver::receive(Arc::clone(shared), i > 0))).collect();
         if let Err(fault) = topology::attach(shared).await {
             receivers.iter().for_each(JoinHandle::abort);

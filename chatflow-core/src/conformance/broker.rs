@@ -268,6 +268,7 @@ macro_rules! broker_suite {
                 g6_each_history_settles_for_itself
                 g6_another_node_takes_the_history_over
                 g7_a_clock_that_went_back_gives_no_place_twice
+                g7_a_history_that_comes_back_begins_no_epoch
                 g9_the_other_nodes_go_on
                 open_refuses_another_number_of_logs
             );

@@ -168,7 +168,12 @@ impl EngineBuilder {
         let store = self.store;
         let node = self.node.unwrap_or_else(|| format!("node-{}", &MessageId::new_v4().simple().to_string()[..8]).into());
         let opening = match &store {
-            Some(store) => Opening::new(node.clone()).with_history(store.identity(), store.last_epoch().await?),
+            Some(store) => {
+                let logs = (0..broker.profile().logs).map(LogId);
+                let floors = futures::future::try_join_all(logs.map(|log| store.watermark(log))).await?;
+                let opening = Opening::new(node.clone()).with_history(store.identity(), store.last_epoch().await?);
+                opening.with_floors(floors.iter().map(|watermark| watermark.epoch).collect())
+            }
             None => Opening::new(node.clone()),
         };
         broker.open(&opening).await?;

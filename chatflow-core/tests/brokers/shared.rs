@@ -76,7 +76,7 @@ impl Broker for SharedBroker {
             if state.logs.len() != logs && !self.service.has(Fault::AnyNumberOfLogs) {
                 return Err(Error::new(ErrorKind::Config, "shared", format!("there are {} logs, not {logs}", state.logs.len())));
             }
-            (state.nodes[self.node].history, state.nodes[self.node].floor) = (opening.history.clone(), opening.floor);
+            (state.nodes[self.node].history, state.nodes[self.node].floor) = (opening.history.clone(), opening.floor_of(LogId(0)));
             for log in 0..logs.min(state.logs.len()) {
                 self.service.visit(state, self.node, log);
             }

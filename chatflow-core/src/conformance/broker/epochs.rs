@@ -34,6 +34,24 @@ pub async fn g7_a_position_that_is_gone_is_told_lost(subject: Subject) {
     assert_eq!(texts(&next(&mut events, expected.len()).await), expected);
 }
 
+/// Guarantee 7: a node that is started again, with a history that knows how far each log has come, disturbs nobody.
+pub async fn g7_a_history_that_comes_back_begins_no_epoch(subject: Subject) {
+    let one = Arc::clone(subject.opened().await);
+    let mut reader = Watch::node(&one, "node 1").await;
+    let before = publish_until_accepted(&one, "before").await;
+    reader.has([&before]).await;
+    let epoch = reader.seen().places[&before].epoch;
+
+    let two = subject.another(one.profile().logs);
+    let known = Opening::new("node-2").with_history("h", epoch + 1_000);
+    // What is known of each log counts, not what is known of any.
+    let floors = vec![epoch; usize::from(one.profile().logs)];
+    two.open(&known.with_floors(floors)).await.expect("opens");
+    let after = publish_until_accepted(&two, "after").await;
+    reader.has([&after]).await;
+    assert_eq!((reader.seen().places[&after].epoch, reader.seen().losses.len()), (epoch, 0));
+}
+
 /// Guarantee 7: a node comes with a history that knows epochs of the future, for its clock was ahead; the next one's was not.
 pub async fn g7_a_clock_that_went_back_gives_no_place_twice(subject: Subject) {
     let one = Arc::clone(subject.opened().await);
