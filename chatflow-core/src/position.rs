@@ -35,6 +35,16 @@ impl Position {
         Self { epoch: self.epoch, offset: self.offset.saturating_add(1) }
     }
 
+    /// The last position before this one, whether anything stands there or not; `None` before zero.
+    #[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
+    pub(crate) const fn previous(self) -> Option<Self> {
+        match (self.epoch, self.offset) {
+            (0, 0) => None,
+            (epoch, 0) => Some(Self::new(epoch - 1, u128::MAX)),
+            (epoch, offset) => Some(Self::new(epoch, offset - 1)),
+        }
+    }
+
     /// 24 bytes that sort as positions do.
     pub fn to_bytes(self) -> [u8; 24] {
         let mut bytes = [0; 24];

@@ -1,14 +1,20 @@
 //! The history: what was said, for good.
 
-mod batch;
+pub(crate) mod batch;
 mod dead_letters;
 mod exclusive;
 mod memory;
+#[cfg(feature = "postgres")]
+mod postgres;
+mod shared;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 
 pub use dead_letters::{FileDeadLetters, MemoryDeadLetters};
 pub use memory::MemoryStore;
+#[cfg(feature = "postgres")]
+pub use postgres::{PostgresConfig, PostgresStore};
+pub use shared::{Found, Mark, SharedStore};
 #[cfg(feature = "sqlite")]
 pub use sqlite::{SqliteConfig, SqliteStore};
 
@@ -157,7 +163,8 @@ pub struct StoreStatus {
 ///
 /// # Guarantees
 /// The conformance suite's cases cite these numbers.
-/// 1. **One writer.** A log has one valid lease; a claim fences all earlier ones, and a fenced commit writes nothing.
+/// 1. **One writer.** A log has one valid lease; a claim fences all earlier ones, and a fenced commit writes nothing. A store that
+///    nodes share refuses a claim while another holder's lease has not run out; commits and renewals let it run for as long again.
 /// 2. **Batch and cursor are one.** A commit's rows and its `through` become visible and durable together, or not at all.
 ///    The cursor never goes back, and no row appears behind it, where readers have been.
 /// 3. **Exactly one row for an id.** A second entry of an id is reported as an [`Exception`]; the first row stays.
@@ -177,6 +184,11 @@ pub trait MessageStore: Debug + Send + Sync + 'static {
 
     /// What a commit that returned survives: this process, or nothing.
     fn durability(&self) -> Durability;
+
+    /// This store as one that other nodes may write, if it is one.
+    fn shared(&self) -> Option<&dyn SharedStore> {
+        None
+    }
 
     /// The latest epoch of any position that was ever committed or claimed through; 0 when there is none.
     ///

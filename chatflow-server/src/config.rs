@@ -139,14 +139,28 @@ impl Default for BrokerSection {
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct StoreSection {
     pub(crate) url: BackendUrl,
+    pub(crate) reader_url: BackendUrl,
+    pub(crate) writers: usize,
     pub(crate) readers: usize,
+    #[serde(with = "duration")]
+    pub(crate) lease: Duration,
+    pub(crate) migrate: bool,
     pub(crate) keep: usize,
     pub(crate) dead_letters: String,
 }
 
 impl Default for StoreSection {
     fn default() -> Self {
-        Self { url: BackendUrl::new("sqlite:chatflow.db"), readers: 4, keep: 10_000, dead_letters: String::new() }
+        Self {
+            url: BackendUrl::new("sqlite:chatflow.db"),
+            reader_url: BackendUrl::new(""),
+            writers: 8,
+            readers: 4,
+            lease: Duration::from_secs(10),
+            migrate: true,
+            keep: 10_000,
+            dead_letters: String::new(),
+        }
     }
 }
 

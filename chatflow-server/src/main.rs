@@ -49,6 +49,11 @@ fn run(cli: Cli) -> Result<ExitCode, ConfigError> {
         runtime.worker_threads(config.server.threads);
     }
     let runtime = runtime.enable_all().build().map_err(|error| ConfigError::line(format!("the runtime can't start: {error}")))?;
+    if matches!(command, Command::Migrate) {
+        let done = runtime.block_on(wiring::migrate(&config))?;
+        print(&format!("{done}\n"));
+        return Ok(ExitCode::SUCCESS);
+    }
     let done = runtime.block_on(life::run(config));
     // What still runs by now has had its time.
     runtime.shutdown_background();

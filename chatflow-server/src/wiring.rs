@@ -18,7 +18,7 @@ use crate::config::{BackendUrl, Config, ConfigError, Role};
 pub(crate) async fn engine(config: &Config, node: NodeId) -> Result<Engine, ConfigError> {
     let rooms = config.rooms.clone();
     let mut builder = Engine::builder()
-        .node(node)
+        .node(node.clone())
         .settings(config.settings())
         .validator(ChatValidator::new(config.validator.limits()))
         .broker(broker::open(&config.broker).await?)
@@ -31,7 +31,7 @@ pub(crate) async fn engine(config: &Config, node: NodeId) -> Result<Engine, Conf
     if let Some(store) = store::open(&config.store).await? {
         builder = builder.store(store);
     }
-    if let Some(path) = store::dead_letters(&config.store) {
+    if let Some(path) = store::dead_letters(&config.store, &node) {
         let letters = FileDeadLetters::open(&path).await;
         let letters = letters.map_err(|error| ConfigError::at("store.dead_letters", &path.display().to_string(), error))?;
         builder = builder.dead_letters(Arc::new(letters));
@@ -40,6 +40,14 @@ pub(crate) async fn engine(config: &Config, node: NodeId) -> Result<Engine, Conf
         let (broker, store) = (&config.broker.url, &config.store.url);
         ConfigError::line(format!("the engine can't start with broker.url = {broker:?} and store.url = {store:?}: {error}"))
     })
+}
+
+/// Brings the tables of the history up to date, and says so.
+///
+/// # Errors
+/// There is no such history, it can't be reached, or this user may not change it.
+pub(crate) async fn migrate(config: &Config) -> Result<String, ConfigError> {
+    store::migrate(&config.store).await
 }
 
 /// Where this node finds the others; `None` when it is the only one.
@@ -57,6 +65,7 @@ fn no_such(key: &str, url: &BackendUrl) -> ConfigError {
         "amqp" | "amqps" => ("rabbitmq", cfg!(feature = "rabbitmq")),
         "sqs" => ("sqs", cfg!(feature = "sqs")),
         "sqlite" => ("sqlite", cfg!(feature = "sqlite")),
+        "postgres" | "postgresql" => ("postgres", cfg!(feature = "postgres")),
         _ => ("", true),
     };
     if built {

@@ -1,6 +1,8 @@
 //! Services that tests start for themselves: on ports of their own, with their data in a temporary folder, ended with the test.
 
+mod account;
 mod haproxy;
+mod postgres;
 mod process;
 mod rabbitmq;
 mod redis;
@@ -19,6 +21,7 @@ use async_trait::async_trait;
 use parking_lot::Mutex;
 
 pub use haproxy::HaProxy;
+pub use postgres::Postgres;
 use process::Process;
 pub use rabbitmq::RabbitMq;
 pub use redis::{Redis, RedisCluster};

@@ -17,12 +17,14 @@
 mod commits;
 mod leases;
 mod pages;
+mod shared;
 mod walks;
 
 use std::any::Any;
 use std::fmt;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use bytestring::ByteString;
@@ -31,6 +33,7 @@ use futures::future::BoxFuture;
 pub use commits::*;
 pub use leases::*;
 pub use pages::*;
+pub use shared::*;
 pub use walks::*;
 
 use crate::store::{Lease, Page, PageQuery, Stored};
@@ -43,13 +46,15 @@ pub struct Subject {
     /// The store.
     pub store: Arc<dyn MessageStore>,
     reopen: Option<Reopen>,
+    /// Another node's, and how long a lease is.
+    second: Option<(Arc<dyn MessageStore>, Duration)>,
     _kept: Box<dyn Any + Send + Sync>,
 }
 
 impl Subject {
     /// A store whose history goes with it.
     pub fn new(store: Arc<dyn MessageStore>) -> Self {
-        Self { store, reopen: None, _kept: Box::new(()) }
+        Self { store, reopen: None, second: None, _kept: Box::new(()) }
     }
 
     /// A store whose history can be opened again, by `reopen`, once it was closed.
@@ -60,6 +65,13 @@ impl Subject {
         R: Future<Output = Arc<dyn MessageStore>> + Send + 'static,
     {
         self.reopen = Some(Box::new(move || Box::pin(reopen())));
+        self
+    }
+
+    /// A store that nodes share, as a `second` node sees it; a `lease` of either runs for so long, which some cases wait for.
+    #[must_use]
+    pub fn shared_with(mut self, second: Arc<dyn MessageStore>, lease: Duration) -> Self {
+        self.second = Some((second, lease));
         self
     }
 
@@ -133,11 +145,15 @@ async fn rows(store: &dyn MessageStore, name: &str) -> Vec<Stored> {
 }
 
 /// Makes a `#[tokio::test]` of each case of the [store suite](crate::conformance::store), in a module `$name`. `$fresh` is an async function
-/// that gives an empty store as a [`Subject`](crate::conformance::store::Subject).
+/// that gives an empty store as a [`Subject`](crate::conformance::store::Subject). With `if: $there`, a case passes over what it needs
+/// when that expression is false.
 #[macro_export]
 macro_rules! store_suite {
     ($name:ident, $fresh:ident) => {
-        $crate::store_suite!(@cases $name, $fresh,
+        $crate::store_suite!($name, $fresh, if: true);
+    };
+    ($name:ident, $fresh:ident, if: $there:expr) => {
+        $crate::store_suite!(@cases $name, $fresh, $there,
             g1_a_claim_fences_all_earlier_ones
             g1_a_lease_that_was_given_back_is_worth_nothing
             g1_of_racing_claims_the_last_one_commits
@@ -166,13 +182,23 @@ macro_rules! store_suite {
             g7_a_log_begins_in_the_epoch_of_its_first_commit
             g7_a_history_begins_again_where_it_was_skipped_to
             a_closed_store_says_so
+            g1_nodes_contend_for_a_log
+            g1_a_lease_that_ran_out_is_taken_over_and_its_writer_fenced
+            g2_a_second_node_goes_on_where_the_first_was
+            g3_an_id_is_one_row_whichever_node_writes_it
+            g9_what_another_node_commits_is_marked_and_found
         );
     };
-    (@cases $name:ident, $fresh:ident, $($case:ident)*) => {
+    (@cases $name:ident, $fresh:ident, $there:expr, $($case:ident)*) => {
         mod $name {
             $(
                 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
                 async fn $case() {
+                    #[allow(unused_imports)]
+                    use super::*;
+                    if !$there {
+                        return;
+                    }
                     $crate::conformance::store::$case(&super::$fresh().await).await;
                 }
             )*

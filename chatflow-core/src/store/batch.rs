@@ -1,7 +1,7 @@
 //! What every store demands of a batch before it looks at the rows.
 
 use super::Stored;
-use crate::{Error, ErrorKind, Position, Result};
+use crate::{Error, ErrorKind, LogId, Position, Result};
 
 /// Checks that `batch` is in strictly ascending order and does not pass `through`.
 ///
@@ -32,3 +32,18 @@ pub(super) fn fenced(origin: &'static str) -> Error {
 pub(super) fn closed(origin: &'static str) -> Error {
     Error::new(ErrorKind::Closed, origin, "the store is closed")
 }
+
+/// The error for a claim of a log that another node writes.
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+pub(super) fn held(origin: &'static str, log: LogId, holder: &str) -> Error {
+    Error::new(ErrorKind::Unavailable, origin, format!("log {log} is written by {holder}")).with_source(Held)
+}
+
+/// Whether an error says no more than that another node writes the log.
+pub(crate) fn is_held(error: &Error) -> bool {
+    std::error::Error::source(error).is_some_and(|source| source.is::<Held>())
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("its lease has not run out")]
+struct Held;

@@ -126,13 +126,33 @@ pub(super) const KEYS: &[Key] = &[
         Number(0, MANY),
         "Messages of each log that stay readable once the history has them (RabbitMQ keeps whole segments instead).",
     ),
-    key("store.url", Form("none, memory: or sqlite:FILE"), "The history."),
-    key("store.readers", Number(1, 64), "Connections that read beside the writer (sqlite: only)."),
+    key(
+        "store.url",
+        Form("none, memory:, sqlite:FILE or postgres://HOST/DATABASE"),
+        "The history. Users and passwords go into the URL as in postgres://user:password@host:5432/database.",
+    ),
+    key(
+        "store.reader_url",
+        Form("postgres://HOST/DATABASE, or empty"),
+        "Where pages of the history are read (postgres: only): a replica of store.url. Empty: at store.url.",
+    ),
+    key("store.writers", Number(1, 256), "Connections that write (postgres: only)."),
+    key("store.readers", Number(1, 64), "Connections that read beside those that write (sqlite: and postgres:)."),
+    key(
+        "store.lease",
+        Time(1_000, 600_000),
+        "How long a node that is not heard of keeps its place as the writer of a log, where nodes share the history.",
+    ),
+    key(
+        "store.migrate",
+        Truth,
+        "Whether the start makes and updates the tables (postgres: only); false: `chatflow-server migrate` does, perhaps as another user.",
+    ),
     key("store.keep", Number(1, MANY), "The newest messages of each room that are kept (memory: only)."),
     key(
         "store.dead_letters",
         Form("a file's path, or empty"),
-        "Where messages are kept that the store refuses for good. Empty: FILE.dead-letters beside the SQLite file; in memory without one.",
+        "Where messages are kept that the store refuses for good. Empty: FILE.dead-letters beside the SQLite file, NODE.dead-letters in the current folder where nodes share the history; in memory without any.",
     ),
     key(
         "engine.delivery",

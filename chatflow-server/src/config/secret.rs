@@ -55,8 +55,15 @@ impl fmt::Debug for BackendUrl {
     }
 }
 
-/// The URL with `…` in the place of what stands between `//user:` and `@`.
+/// The URL with `…` in the place of what stands between `//user:` and `@`, and of a parameter `password`.
 pub(super) fn without_password(url: &str) -> String {
+    let (url, parameters) = url.split_once('?').map_or((url, None), |(url, parameters)| (url, Some(parameters)));
+    let shown = |parameter: &str| if parameter.starts_with("password=") { "password=…".to_owned() } else { parameter.to_owned() };
+    let parameters = parameters.map(|all| format!("?{}", all.split('&').map(shown).collect::<Vec<_>>().join("&")));
+    without_userinfo(url) + &parameters.unwrap_or_default()
+}
+
+fn without_userinfo(url: &str) -> String {
     let hidden = || {
         let (scheme, rest) = url.split_once("://")?;
         let authority = rest.find('/').unwrap_or(rest.len());
@@ -80,5 +87,6 @@ mod tests {
         assert!(shown.contains("postgres://ada:…@db:5432/chat?x=@y"), "{shown}");
         assert_eq!(without_password("sqlite:chat@home.db"), "sqlite:chat@home.db");
         assert_eq!(without_password("redis://host:1"), "redis://host:1");
+        assert_eq!(without_password("postgres://db/chat?user=ada&password=hunter2&x=y"), "postgres://db/chat?user=ada&password=…&x=y");
     }
 }

@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use chatflow_core::MessageStore;
 use chatflow_core::store::MemoryStore;
+use chatflow_core::{MessageStore, NodeId};
 
 use super::no_such;
 use crate::config::{ConfigError, StoreSection};
@@ -18,11 +18,60 @@ pub(super) async fn open(section: &StoreSection) -> Result<Option<Arc<dyn Messag
         ("sqlite", file) if !file.is_empty() => {
             use chatflow_core::store::{SqliteConfig, SqliteStore};
             let config = SqliteConfig::new(file).with_readers(section.readers);
-            let store = SqliteStore::open(config).await.map_err(|error| ConfigError::at("store.url", &section.url, error))?;
+            let store = SqliteStore::open(config).await.map_err(|error| wrong(section, error))?;
+            Ok(Some(Arc::new(store)))
+        }
+        #[cfg(feature = "postgres")]
+        ("postgres" | "postgresql", _) => {
+            let store = chatflow_core::store::PostgresStore::open(postgres(section)).await.map_err(|error| wrong(section, error))?;
             Ok(Some(Arc::new(store)))
         }
         _ => Err(no_such("store.url", &section.url)),
     }
+}
+
+/// Brings its tables up to date; what was done.
+pub(super) async fn migrate(section: &StoreSection) -> Result<String, ConfigError> {
+    match section.url.split() {
+        #[cfg(feature = "sqlite")]
+        ("sqlite", file) if !file.is_empty() => {
+            let store = open(section).await?;
+            if let Some(store) = store {
+                store.close().await.map_err(|error| wrong(section, error))?;
+            }
+            Ok(format!("{file} is up to date"))
+        }
+        #[cfg(feature = "postgres")]
+        ("postgres" | "postgresql", _) => {
+            let steps = chatflow_core::store::PostgresStore::migrate(&postgres(section)).await.map_err(|error| wrong(section, error))?;
+            Ok(done(&section.url, steps))
+        }
+        ("none" | "memory", "") => Err(ConfigError::at("store.url", &section.url, "there are no tables in it")),
+        _ => Err(no_such("store.url", &section.url)),
+    }
+}
+
+#[cfg(feature = "postgres")]
+fn done(url: &crate::config::BackendUrl, steps: usize) -> String {
+    if steps == 0 { format!("{url} is up to date") } else { format!("{url} was brought up to date in {steps} steps") }
+}
+
+#[cfg(feature = "postgres")]
+fn postgres(section: &StoreSection) -> chatflow_core::store::PostgresConfig {
+    let mut config = chatflow_core::store::PostgresConfig::new(section.url.reveal());
+    if !section.reader_url.reveal().is_empty() {
+        config = config.with_reader_url(section.reader_url.reveal());
+    }
+    if !section.migrate {
+        config = config.without_migrations();
+    }
+    config.with_connections(section.writers as u32, section.readers as u32).with_lease(section.lease)
+}
+
+/// The line for a history that does not open.
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+fn wrong(section: &StoreSection, error: chatflow_core::Error) -> ConfigError {
+    ConfigError::line(format!("store.url = {:?}: {error}", section.url))
 }
 
 /// Whether another node can write it; none at all is fine, too.
@@ -30,11 +79,12 @@ pub(super) fn is_shared(section: &StoreSection) -> bool {
     !matches!(section.url.split().0, "memory" | "sqlite")
 }
 
-/// Where dead letters go; `None` where nothing outlives the process anyway.
-pub(super) fn dead_letters(section: &StoreSection) -> Option<PathBuf> {
+/// Where dead letters go; `None` where nothing outlives the process anyway. Not into the database that refused them.
+pub(super) fn dead_letters(section: &StoreSection, node: &NodeId) -> Option<PathBuf> {
     match (section.dead_letters.as_str(), section.url.split()) {
         ("", ("sqlite", file)) => Some(format!("{file}.dead-letters").into()),
-        ("", _) => None,
+        ("", ("memory" | "none", _)) => None,
+        ("", _) => Some(format!("{node}.dead-letters").into()),
         (path, _) => Some(path.into()),
     }
 }

@@ -61,26 +61,46 @@ impl Process {
         let _ = kill(self.pid(), Signal::SIGTERM);
     }
 
-    /// Stops it and its group where they are; nothing of it runs once this returns.
+    /// Stops it, its group and its children where they are; nothing of it runs once this returns.
     pub(super) fn freeze(&self) {
         let _ = killpg(self.pid(), Signal::SIGSTOP);
-        let begun = Instant::now();
-        while !self.state().is_none_or(|state| "TZX".contains(state)) {
-            assert!(begun.elapsed() < PATIENCE, "process {} does not stop", self.pid());
-            std::thread::sleep(Duration::from_millis(1));
+        stopped(self.pid());
+        // PostgreSQL's children have groups of their own, and it starts no more of them now.
+        for child in children(self.pid()) {
+            let _ = kill(child, Signal::SIGSTOP);
+            stopped(child);
         }
     }
 
     /// Lets it go on.
     pub(super) fn thaw(&self) {
+        for child in children(self.pid()) {
+            let _ = kill(child, Signal::SIGCONT);
+        }
         let _ = killpg(self.pid(), Signal::SIGCONT);
     }
+}
 
-    /// The letter in the kernel's table.
-    fn state(&self) -> Option<char> {
-        let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid())).ok()?;
-        stat.rsplit_once(") ")?.1.chars().next()
+/// Waits until it has stopped, or ended.
+fn stopped(pid: Pid) {
+    let begun = Instant::now();
+    while !stat(pid).is_none_or(|(state, _)| "TZX".contains(state)) {
+        assert!(begun.elapsed() < PATIENCE, "process {pid} does not stop");
+        std::thread::sleep(Duration::from_millis(1));
     }
+}
+
+/// The processes that it has started itself.
+fn children(parent: Pid) -> Vec<Pid> {
+    let processes = fs::read_dir("/proc").unwrap().filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok().map(Pid::from_raw));
+    processes.filter(|pid| stat(*pid).is_some_and(|(_, of)| of == parent)).collect()
+}
+
+/// The letter of its state, and its parent, in the kernel's table.
+fn stat(pid: Pid) -> Option<(char, Pid)> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let mut words = stat.rsplit_once(") ")?.1.split(' ');
+    Some((words.next()?.chars().next()?, Pid::from_raw(words.next()?.parse().ok()?)))
 }
 
 impl Drop for Process {

@@ -97,7 +97,7 @@ pub(super) fn page(db: &Connection, log: LogId, room: &RoomId, query: &PageQuery
     let (through, since) = (watermark(&snapshot, log)?, since(&snapshot, log)?);
     let limit = query.limit.clamp(1, LARGEST_PAGE);
     let mut found = Vec::with_capacity(limit.min(128));
-    if let Some(last) = query.before.map_or(Some(through), |before| before_that(before).map(|last| last.min(through))) {
+    if let Some(last) = query.before.map_or(Some(through), |before| before.previous().map(|last| last.min(through))) {
         let ((after_epoch, after_offset), (epoch, offset)) = (place::halves(query.after.unwrap_or(Position::ZERO)), place::halves(last));
         let start = query.start.map_or(i64::MIN, |at| at.0);
         let end = query.end.map_or(i64::MAX, |at| at.0.saturating_sub(1));
@@ -115,14 +115,6 @@ pub(super) fn page(db: &Connection, log: LogId, room: &RoomId, query: &PageQuery
         found.reverse();
     }
     Ok(Page::new(found, more, through, since))
-}
-
-fn before_that(position: Position) -> Option<Position> {
-    match (position.epoch, position.offset) {
-        (0, 0) => None,
-        (epoch, 0) => Some(Position::new(epoch - 1, u128::MAX)),
-        (epoch, offset) => Some(Position::new(epoch, offset - 1)),
-    }
 }
 
 fn stored(row: &Row<'_>, room: &RoomId) -> rusqlite::Result<Stored> {

@@ -1,0 +1,116 @@
+//! Batches with their cursor, each in one transaction.
+
+use std::borrow::Cow;
+use std::collections::{HashMap, HashSet};
+use std::time::Duration;
+
+use sqlx::{Connection, PgConnection};
+
+use super::lease::{held, milliseconds};
+use super::text::escaped;
+use super::{ORIGIN, failure, reader};
+use crate::store::{Exception, Lease, Stored, batch};
+use crate::{Position, Result};
+
+/// Makes rows of `entries`, moves the cursor of the log and lets the lease run for `time` again.
+pub(super) async fn commit(
+    db: &mut PgConnection,
+    lease: &Lease,
+    entries: &[Stored],
+    through: Position,
+    time: Duration,
+) -> Result<Vec<(usize, Exception)>> {
+    let mut tx = db.begin().await.map_err(failure::error)?;
+    let watermark = held(&mut tx, lease).await?;
+    batch::check(ORIGIN, entries, through)?;
+    // Behind the watermark nothing may appear any more: readers have been there.
+    let mut ids = HashSet::with_capacity(entries.len());
+    let mut fresh: Vec<_> = entries.iter().filter(|entry| ids.insert(entry.message.id) && entry.position > watermark).collect();
+    // In one order, whoever writes, so that no two commits wait for each other.
+    fresh.sort_unstable_by_key(|entry| entry.message.id);
+    let written = insert(&mut tx, &fresh).await?;
+    let exceptions = if written == entries.len() as u64 { Vec::new() } else { exceptions(&mut tx, entries, watermark).await? };
+
+    let (rooms, lasts) = lasts(entries, &exceptions);
+    let sql = "WITH touched AS (INSERT INTO chatflow_rooms (name, last) SELECT * FROM unnest($5::text[], $6::int8[])
+                                ON CONFLICT (name) DO UPDATE SET last = excluded.last)
+               UPDATE chatflow_logs SET through = greatest(through, $2), began = coalesce(began, $3),
+                                        expires = clock_timestamp() + $4 * interval '1 ms' WHERE log = $1";
+    let moved = sqlx::query(sql)
+        .bind(i32::from(lease.log.0))
+        .bind(&through.to_bytes()[..])
+        .bind(&Position::new(through.epoch, 0).to_bytes()[..])
+        .bind(milliseconds(time))
+        .bind(rooms)
+        .bind(lasts)
+        .execute(&mut *tx)
+        .await;
+    moved.map_err(failure::error)?;
+    tx.commit().await.map_err(failure::error)?;
+    Ok(exceptions)
+}
+
+/// The rooms that have new rows, and when the last of each was accepted.
+fn lasts<'a>(entries: &'a [Stored], exceptions: &[(usize, Exception)]) -> (Vec<&'a str>, Vec<i64>) {
+    let mut excepted = exceptions.iter().map(|(index, _)| *index).peekable();
+    let mut lasts = HashMap::new();
+    for (index, Stored { message, .. }) in entries.iter().enumerate() {
+        if excepted.next_if_eq(&index).is_none() {
+            lasts.insert(message.room.as_str(), message.at.0);
+        }
+    }
+    lasts.into_iter().unzip()
+}
+
+/// Inserts those whose id is new; how many that were.
+async fn insert(tx: &mut PgConnection, fresh: &[&Stored]) -> Result<u64> {
+    if fresh.is_empty() {
+        return Ok(0);
+    }
+    let places: Vec<_> = fresh.iter().map(|entry| entry.position.to_bytes()).collect();
+    let messages = || fresh.iter().map(|entry| &entry.message);
+    let sql = "INSERT INTO chatflow_messages (id, digest, at, session, room, place, sender, kind, node, origin, body)
+               SELECT * FROM unnest($1::uuid[], $2::int8[], $3::int8[], $4::int8[], $5::text[], $6::bytea[],
+                                    $7::text[], $8::text[], $9::text[], $10::text[], $11::bytea[])
+               ON CONFLICT (id) DO NOTHING";
+    let inserted = sqlx::query(sql)
+        .bind(messages().map(|message| message.id).collect::<Vec<_>>())
+        .bind(messages().map(|message| message.digest as i64).collect::<Vec<_>>())
+        .bind(messages().map(|message| message.at.0).collect::<Vec<_>>())
+        .bind(messages().map(|message| message.session as i64).collect::<Vec<_>>())
+        .bind(messages().map(|message| message.room.as_str()).collect::<Vec<_>>())
+        .bind(places.iter().map(|place| &place[..]).collect::<Vec<_>>())
+        .bind(messages().map(|message| escaped(&message.sender)).collect::<Vec<Cow<'_, str>>>())
+        .bind(messages().map(|message| escaped(&message.kind)).collect::<Vec<Cow<'_, str>>>())
+        .bind(messages().map(|message| escaped(&message.node)).collect::<Vec<Cow<'_, str>>>())
+        .bind(messages().map(|message| escaped(&message.origin)).collect::<Vec<Cow<'_, str>>>())
+        .bind(messages().map(|message| &message.body[..]).collect::<Vec<_>>())
+        .execute(tx)
+        .await;
+    Ok(inserted.map_err(failure::error)?.rows_affected())
+}
+
+/// What became of the entries that are no new rows. A batch that is committed again is found here.
+async fn exceptions(tx: &mut PgConnection, entries: &[Stored], watermark: Position) -> Result<Vec<(usize, Exception)>> {
+    let ids: Vec<_> = entries.iter().map(|entry| entry.message.id).collect();
+    let kept: HashMap<_, _> = reader::find(tx, &ids).await?.into_iter().map(|found| (found.id, found)).collect();
+    let mut exceptions = Vec::new();
+    for (index, Stored { position, message }) in entries.iter().enumerate() {
+        let first = kept.get(&message.id).ok_or_else(|| batch::behind(ORIGIN, *position))?;
+        if *position <= watermark || first.position != *position || first.room != message.room {
+            exceptions.push((index, Exception::of(message, first.position, first.room.as_str(), first.digest)));
+        }
+    }
+    Ok(exceptions)
+}
+
+/// Moves the cursor over what is lost, and the beginning of the history with it.
+pub(super) async fn skip(db: &mut PgConnection, lease: &Lease, to: Position) -> Result<()> {
+    let mut tx = db.begin().await.map_err(failure::error)?;
+    if to > held(&mut tx, lease).await? {
+        let sql = "UPDATE chatflow_logs SET through = $2, began = $2 WHERE log = $1";
+        let moved = sqlx::query(sql).bind(i32::from(lease.log.0)).bind(&to.to_bytes()[..]).execute(&mut *tx).await;
+        moved.map_err(failure::error)?;
+    }
+    tx.commit().await.map_err(failure::error)
+}

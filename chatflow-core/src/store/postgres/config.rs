@@ -1,0 +1,130 @@
+//! Where the database is and how it is used.
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+use sqlx::postgres::PgConnectOptions;
+use sqlx::{ConnectOptions, Connection, PgConnection};
+
+use super::{ORIGIN, failure};
+use crate::{Error, ErrorKind, Result};
+
+/// Where the database is and how it is used. Its `Debug` shows no password.
+#[derive(Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct PostgresConfig {
+    /// `postgres://user:password@host:port/database`; `?sslmode=verify-full` and the other parameters of PostgreSQL's URLs.
+    pub url: String,
+    /// Where pages are read, if that is not `url`: a replica.
+    pub reader_url: Option<String>,
+    /// Connections that write, 1 to 256. Default 8.
+    pub writers: u32,
+    /// Connections that read, 1 to 256. Default 8.
+    pub readers: u32,
+    /// How long a node that is not heard of keeps its logs, 1 s to 10 min. Default 10 s.
+    pub lease: Duration,
+    /// How long opening may take. Default 10 s.
+    pub opening: Duration,
+    /// Whether opening makes and updates the tables. Default: yes.
+    pub migrate: bool,
+}
+
+impl PostgresConfig {
+    /// The database at `url`, with the defaults.
+    pub fn new(url: impl Into<String>) -> Self {
+        Self {
+            url: url.into(),
+            reader_url: None,
+            writers: 8,
+            readers: 8,
+            lease: Duration::from_secs(10),
+            opening: Duration::from_secs(10),
+            migrate: true,
+        }
+    }
+
+    /// Reading pages elsewhere.
+    #[must_use]
+    pub fn with_reader_url(mut self, url: impl Into<String>) -> Self {
+        self.reader_url = Some(url.into());
+        self
+    }
+
+    /// With so many connections to write and to read.
+    #[must_use]
+    pub fn with_connections(mut self, writers: u32, readers: u32) -> Self {
+        (self.writers, self.readers) = (writers, readers);
+        self
+    }
+
+    /// With leases of this length.
+    #[must_use]
+    pub fn with_lease(mut self, lease: Duration) -> Self {
+        self.lease = lease;
+        self
+    }
+
+    /// Opening leaves the tables alone, and fails unless they are current: for a user who may not change them.
+    #[must_use]
+    pub fn without_migrations(mut self) -> Self {
+        self.migrate = false;
+        self
+    }
+
+    /// What the driver makes of it.
+    pub(super) fn check(&self) -> Result<Options> {
+        let config = |text: String| Err(Error::new(ErrorKind::Config, ORIGIN, text));
+        for (name, connections) in [("writers", self.writers), ("readers", self.readers)] {
+            if !(1..=256).contains(&connections) {
+                return config(format!("{name} = {connections}: 1 to 256 are allowed"));
+            }
+        }
+        if !(Duration::from_secs(1)..=Duration::from_secs(600)).contains(&self.lease) {
+            return config(format!("lease = {:?}: 1 s to 10 min are allowed", self.lease));
+        }
+        let reader = self.reader_url.as_ref().unwrap_or(&self.url);
+        Ok(Options { writer: options(&self.url)?, reader: options(reader)?, apart: *reader != self.url })
+    }
+}
+
+impl fmt::Debug for PostgresConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { url: _, reader_url, writers, readers, lease, opening, migrate } = self;
+        f.debug_struct("PostgresConfig")
+            .field("url", &"…")
+            .field("reader_url", &reader_url.as_ref().map(|_| "…"))
+            .field("writers", writers)
+            .field("readers", readers)
+            .field("lease", lease)
+            .field("opening", opening)
+            .field("migrate", migrate)
+            .finish()
+    }
+}
+
+/// How to connect.
+#[derive(Clone)]
+pub(super) struct Options {
+    pub(super) writer: PgConnectOptions,
+    pub(super) reader: PgConnectOptions,
+    /// Whether they are two databases.
+    pub(super) apart: bool,
+}
+
+fn options(url: &str) -> Result<PgConnectOptions> {
+    let options = PgConnectOptions::from_str(url).map_err(failure::opening)?;
+    // Statements are not logged, by the driver either.
+    Ok(options.application_name("chatflow").disable_statement_logging())
+}
+
+/// One connection, for opening.
+pub(super) async fn connect(options: &PgConnectOptions) -> Result<PgConnection> {
+    PgConnection::connect_with(options).await.map_err(|error| {
+        if matches!(error, sqlx::Error::Io(_)) {
+            let text = format!("{}:{} can't be reached", options.get_host(), options.get_port());
+            return Error::new(ErrorKind::Unavailable, ORIGIN, text).with_source(error.to_string());
+        }
+        failure::opening(error)
+    })
+}

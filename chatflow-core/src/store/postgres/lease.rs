@@ -1,0 +1,69 @@
+//! Leases: who writes which log, by the database's own clock.
+
+use std::time::Duration;
+
+use sqlx::PgConnection;
+
+use super::{ORIGIN, failure, place};
+use crate::store::{Lease, batch};
+use crate::{LogId, NodeId, Position, Result};
+
+/// Takes the lease if it is free, `holder`'s own, or has run out.
+///
+/// # Errors
+/// [`ErrorKind::Unavailable`](crate::ErrorKind::Unavailable) while another holder has it.
+pub(super) async fn claim(db: &mut PgConnection, log: LogId, holder: &NodeId, lease: Duration) -> Result<Lease> {
+    // Nodes that stand by ask again and again: a look alone writes nothing.
+    let look = "SELECT holder FROM chatflow_logs WHERE log = $1 AND holder <> $2 AND expires > clock_timestamp()";
+    let other = sqlx::query_scalar(look).bind(i32::from(log.0)).bind(&holder[..]).fetch_optional(&mut *db).await;
+    let other: Option<String> = other.map_err(failure::error)?;
+    if let Some(other) = other {
+        return Err(batch::held(ORIGIN, log, &other));
+    }
+    let sql = "INSERT INTO chatflow_logs AS l (log, generation, holder, expires, through)
+               VALUES ($1, 1, $2, clock_timestamp() + $3 * interval '1 ms', $4)
+               ON CONFLICT (log) DO UPDATE SET generation = l.generation + 1, holder = excluded.holder, expires = excluded.expires
+               WHERE l.holder IS NULL OR l.holder = excluded.holder OR l.expires <= clock_timestamp()
+               RETURNING generation, through";
+    let row = sqlx::query_as(sql)
+        .bind(i32::from(log.0))
+        .bind(&holder[..])
+        .bind(milliseconds(lease))
+        .bind(&Position::ZERO.to_bytes()[..])
+        .fetch_optional(&mut *db)
+        .await;
+    let row: Option<(i64, Vec<u8>)> = row.map_err(failure::error)?;
+    let (generation, through) = row.ok_or_else(|| batch::held(ORIGIN, log, "another node"))?;
+    Ok(Lease::new(log, generation as u64, place(&through)?))
+}
+
+/// Lets the lease run for as long again. One that has run out and was not taken over is good as well.
+pub(super) async fn renew(db: &mut PgConnection, lease: &Lease, time: Duration) -> Result<()> {
+    let sql = "UPDATE chatflow_logs SET expires = clock_timestamp() + $3 * interval '1 ms'
+               WHERE log = $1 AND generation = $2 AND holder IS NOT NULL";
+    let query = sqlx::query(sql).bind(i32::from(lease.log.0)).bind(lease.generation as i64).bind(milliseconds(time));
+    changed(query.execute(db).await.map_err(failure::error)?.rows_affected())
+}
+
+/// Gives the lease back.
+pub(super) async fn release(db: &mut PgConnection, lease: &Lease) -> Result<()> {
+    let sql = "UPDATE chatflow_logs SET holder = NULL WHERE log = $1 AND generation = $2 AND holder IS NOT NULL";
+    let query = sqlx::query(sql).bind(i32::from(lease.log.0)).bind(lease.generation as i64);
+    changed(query.execute(db).await.map_err(failure::error)?.rows_affected())
+}
+
+/// The watermark of a log whose lease is still this one, which stays so until the transaction ends.
+pub(super) async fn held(tx: &mut PgConnection, lease: &Lease) -> Result<Position> {
+    let sql = "SELECT through FROM chatflow_logs WHERE log = $1 AND generation = $2 AND holder IS NOT NULL FOR UPDATE";
+    let query = sqlx::query_scalar(sql).bind(i32::from(lease.log.0)).bind(lease.generation as i64);
+    let through: Option<Vec<u8>> = query.fetch_optional(tx).await.map_err(failure::error)?;
+    place(&through.ok_or_else(|| batch::fenced(ORIGIN))?)
+}
+
+fn changed(rows: u64) -> Result<()> {
+    if rows == 0 { Err(batch::fenced(ORIGIN)) } else { Ok(()) }
+}
+
+pub(super) fn milliseconds(time: Duration) -> i64 {
+    i64::try_from(time.as_millis()).unwrap_or(i64::MAX)
+}

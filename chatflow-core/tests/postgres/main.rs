@@ -1,0 +1,30 @@
+//! The PostgreSQL store: the public suite, and what only a database on its own can do to it.
+
+#![allow(clippy::unwrap_used)]
+
+mod database;
+mod faults;
+mod opening;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use chatflow_core::MessageStore;
+use chatflow_core::conformance::store::Subject;
+use chatflow_core::store::{PostgresConfig, PostgresStore};
+use chatflow_testkit::{Postgres, can_use};
+
+use database::Database;
+
+/// Short, so that cases that wait for one to run out don't wait long.
+const LEASE: Duration = Duration::from_secs(1);
+
+async fn postgres_store() -> Subject {
+    let database = Database::new().await;
+    let config = PostgresConfig::new(database.url()).with_connections(4, 4).with_lease(LEASE);
+    let open = async |config: PostgresConfig| Arc::new(PostgresStore::open(config).await.unwrap()) as Arc<dyn MessageStore>;
+    let (one, two) = (open(config.clone()).await, open(config.clone()).await);
+    Subject::new(one).shared_with(two, LEASE).reopening(move || open(config.clone()))
+}
+
+chatflow_core::store_suite!(postgres, postgres_store, if: can_use::<Postgres>());
