@@ -12,6 +12,7 @@ use crate::broker::{Completion, Delivered, Durability, Receipt};
 use crate::engine::{Ack, PublishError, Published};
 use crate::protocol::{Answer, ErrorFrame, code};
 use crate::registry::Outlet;
+use crate::relay::Asked;
 use crate::stats::Counters;
 use crate::store::Exception;
 use crate::{Error, ErrorKind, LogId, Message, MessageId, Position, RoomId, Timestamp};
@@ -23,6 +24,8 @@ pub(crate) enum Fate {
     Excepted(Exception),
     /// It can't be stored, and is a dead letter.
     Dead,
+    /// The log lost it.
+    Lost,
 }
 
 /// Who is told.
@@ -175,6 +178,24 @@ impl Answers {
         lost.into_values().flatten().for_each(|(_, pending)| pending.failed(lost_message()));
     }
 
+    /// Whose senders wait for the history to have the log up to `through`, or less.
+    pub(crate) fn waiting_through(&self, log: LogId, through: Position) -> Vec<Asked> {
+        let log = self.log(log).lock();
+        let waiting = log.waiting.range(..(through.next(), 0));
+        let asked = |(&(position, _), pending): (&(Position, u64), &Box<Pending>)| Asked {
+            position,
+            id: pending.id,
+            digest: pending.digest,
+            room: pending.room.clone(),
+        };
+        waiting.map(asked).collect()
+    }
+
+    /// Whether any sender waits.
+    pub(crate) fn anybody_waits(&self, log: LogId) -> bool {
+        self.log(log).lock().all().next().is_some()
+    }
+
     /// How many of `room`'s messages wait.
     pub(crate) fn waiting_in(&self, log: LogId, room: &RoomId) -> u64 {
         let log = self.log(log).lock();
@@ -314,6 +335,7 @@ impl Pending {
                 let error = Error::new(ErrorKind::Invalid, "store", "the message can't be stored; it was put aside as a dead letter");
                 self.refuse(ErrorFrame::new(code::INTERNAL, vec![error.to_string()]), error.into());
             }
+            Some(Fate::Lost) => Box::new(self).failed(lost_message()),
         }
     }
 

@@ -63,11 +63,13 @@ struct Tasks {
     relays: Vec<JoinHandle<()>>,
     writers: Vec<JoinHandle<()>>,
     ticker: Option<JoinHandle<()>>,
+    /// Looks how far other nodes are with a history that nodes share.
+    marks: Option<JoinHandle<()>>,
 }
 
 impl Drop for Tasks {
     fn drop(&mut self) {
-        for task in self.relays.iter().chain(&self.writers).chain(&self.ticker) {
+        for task in self.relays.iter().chain(&self.writers).chain(&self.ticker).chain(&self.marks) {
             task.abort();
         }
     }
@@ -250,13 +252,16 @@ impl Engine {
         let broker = inner.broker.status().await;
         let mut components = vec![Component { name: "broker", healthy: broker.healthy, detail: broker.detail }];
         if let Some(store) = &inner.store {
+            let store_is_shared = store.shared().is_some();
             let store = timeout(Duration::from_millis(900), store.status()).await;
             components.push(match store {
                 Ok(store) => Component { name: "store", healthy: store.healthy, detail: store.detail },
                 Err(_) => Component { name: "store", healthy: false, detail: "no answer within 0.9 s".into() },
             });
             let trouble = inner.writers.iter().find_map(|writer| writer.trouble());
-            let detail = trouble.clone().unwrap_or_else(|| "writing".into());
+            let written = inner.writers.iter().filter(|writer| writer.writes()).count();
+            let writing = if store_is_shared { format!("writing {written} of {} logs", inner.writers.len()) } else { "writing".into() };
+            let detail = trouble.clone().unwrap_or(writing);
             components.push(Component { name: "pipeline", healthy: trouble.is_none(), detail });
         }
         let draining = self.is_draining();

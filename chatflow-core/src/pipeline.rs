@@ -1,5 +1,8 @@
 //! The writer: takes one log into the store, in log order, batch by batch.
 
+mod marks;
+mod standby;
+
 use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -7,15 +10,16 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use parking_lot::Mutex;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep};
 
-use crate::answers::Fate;
+pub(crate) use self::marks::{Marks, look};
+use crate::answers::{Answers, Fate};
 use crate::broker::{Broker, Delivered, Event, From, Reader};
 use crate::notice::Notice;
-use crate::relay::Committed;
+use crate::relay::{Committed, Reach};
 use crate::stats::Counters;
-use crate::store::{DeadLetter, DeadLetters, Lease, MessageStore, Stored};
+use crate::store::{DeadLetter, DeadLetters, Lease, MessageStore, Stored, batch};
 use crate::{Error, ErrorKind, LogId, Message, MessageId, NodeId, Position, Result, RoomId, Timestamp};
 
 /// How often an idle writer renews its lease.
@@ -29,18 +33,29 @@ const LAST_WAIT: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(crate) struct Progress {
     healthy: AtomicBool,
+    writes: AtomicBool,
     trouble: Mutex<String>,
     writing: Mutex<Arc<[Stored]>>,
 }
 
 impl Progress {
     pub(crate) fn new() -> Arc<Self> {
-        Arc::new(Self { healthy: AtomicBool::new(true), trouble: Mutex::default(), writing: Mutex::new(Arc::from([])) })
+        Arc::new(Self {
+            healthy: AtomicBool::new(true),
+            writes: AtomicBool::new(false),
+            trouble: Mutex::default(),
+            writing: Mutex::new(Arc::from([])),
+        })
     }
 
     /// What keeps the writer from writing, if anything does.
     pub(crate) fn trouble(&self) -> Option<String> {
         (!self.healthy.load(Relaxed)).then(|| self.trouble.lock().clone())
+    }
+
+    /// Whether this node writes the log; if not, another one does that shares the store.
+    pub(crate) fn writes(&self) -> bool {
+        self.writes.load(Relaxed)
     }
 
     /// How many messages of `room` are being written.
@@ -72,39 +87,63 @@ pub(crate) struct Pipeline {
     pub(crate) counters: Arc<Counters>,
     pub(crate) progress: Arc<Progress>,
     pub(crate) news: mpsc::Sender<Committed>,
+    /// Whether this node takes its turn where nodes share the store.
+    pub(crate) writes: bool,
+    /// How far the logs are that other nodes write.
+    pub(crate) marks: Arc<watch::Sender<Marks>>,
+    pub(crate) reach: watch::Receiver<Reach>,
+    pub(crate) answers: Arc<Answers>,
+    /// How far the log is in the history, as the relay was told.
+    pub(crate) told: Position,
     pub(crate) batch_rows: usize,
     pub(crate) batch_bytes: usize,
 }
 
 impl Pipeline {
     /// Runs until the broker is closed and everything it held is written. `claimed` is told of the first claim.
-    pub(crate) async fn run(self, claimed: oneshot::Sender<Result<()>>) {
-        let lease = self.store.claim(self.log, &self.node).await;
-        let (told, mut lease) = match lease {
-            Ok(lease) => (Ok(()), lease),
+    pub(crate) async fn run(mut self, claimed: oneshot::Sender<Result<()>>) {
+        let mut lease = match self.claim().await {
+            Ok(lease) => lease,
+            Err(error) if batch::is_held(&error) => {
+                let text = format!("{error}: nodes that share a history need a broker that they share as well");
+                return drop(claimed.send(Err(Error::new(ErrorKind::Config, "engine", text))));
+            }
             Err(error) => return drop(claimed.send(Err(error))),
         };
-        if claimed.send(told).is_err() {
+        if claimed.send(Ok(())).is_err() {
             return;
         }
-        loop {
-            match self.write(&lease).await {
-                Ok(()) => break,
+        let lease = loop {
+            let held = match lease {
+                Some(lease) => lease,
+                None => match self.stand_by().await {
+                    Some(lease) => lease,
+                    None => return,
+                },
+            };
+            self.progress.writes.store(true, Relaxed);
+            let outcome = self.write(&held).await;
+            self.progress.writes.store(false, Relaxed);
+            match outcome {
+                Ok(()) => break held,
                 Err(error) => {
                     tracing::warn!(log = self.log.0, %error, "the writer starts again");
                     self.progress.fails(&error);
                 }
             }
             sleep(LAST_WAIT).await;
-            lease = self.persist("claiming the log", || self.store.claim(self.log, &self.node)).await;
-        }
+            lease = self.persist("claiming the log", || self.claim()).await;
+        };
         if let Err(error) = self.store.release(&lease).await {
             tracing::debug!(log = self.log.0, %error, "the lease was not given back; it runs out by itself");
         }
     }
 
     /// Reads and writes under one lease, until the log ends (`Ok`) or has to be claimed or read again.
-    async fn write(&self, lease: &Lease) -> Result<()> {
+    async fn write(&mut self, lease: &Lease) -> Result<()> {
+        if !self.pass_on_before(lease).await? {
+            return Ok(());
+        }
         let from = if lease.through == Position::ZERO { From::Oldest } else { From::After(lease.through) };
         let mut events = match self.broker.read(self.log, Reader::History, from).await {
             Err(error) if error.kind() == ErrorKind::Closed => return Ok(()),
@@ -112,27 +151,29 @@ impl Pipeline {
         };
         self.progress.works();
         let shared = self.broker.profile().shared;
-        let (mut through, mut lost) = (lease.through, false);
-        let mut renew = Instant::now() + RENEW;
+        let mut lost = false;
+        let every = self.store.shared().map_or(RENEW, |shared| shared.lease() / 4).min(RENEW);
+        let mut renew = Instant::now() + every;
         loop {
             let event = tokio::select! {
                 biased;
                 event = events.next() => event,
                 () = tokio::time::sleep_until(renew) => {
                     self.store.renew(lease).await?;
-                    renew = Instant::now() + RENEW;
+                    renew = Instant::now() + every;
                     continue;
                 }
             };
             match event {
                 None => return Ok(()),
                 Some(Err(error)) => return Err(error),
-                Some(Ok(Event::Batch(batch))) => self.take(lease, batch, &mut through).await?,
+                Some(Ok(Event::Batch(batch))) => self.take(lease, batch).await?,
                 Some(Ok(Event::Attached(position))) if shared && lost => {
                     lost = false;
                     self.retry("passing over what was lost", || self.store.skip(lease, position)).await?;
-                    through = through.max(position);
-                    if self.news.send(Committed { through, lost: Some(position), fates: Vec::new() }).await.is_err() {
+                    self.told = self.told.max(position);
+                    let news = Committed { through: self.told, lost: Some(position), fates: Some(Vec::new()) };
+                    if self.news.send(news).await.is_err() {
                         return Ok(());
                     }
                 }
@@ -140,7 +181,7 @@ impl Pipeline {
                     // Nothing stands between the history and where the log begins: say so, or whoever comes back to a room in which
                     // nothing was said since could not be told that it missed nothing.
                     self.retry("committing", || self.store.commit(lease, &[], position)).await?;
-                    through = position;
+                    self.told = position;
                 }
                 Some(Ok(Event::Attached(_))) => {}
                 Some(Ok(Event::Lost { last, epoch })) => {
@@ -155,12 +196,12 @@ impl Pipeline {
     }
 
     /// Writes what came, in bounded batches.
-    async fn take(&self, lease: &Lease, batch: Vec<Delivered>, written: &mut Position) -> Result<()> {
+    async fn take(&mut self, lease: &Lease, batch: Vec<Delivered>) -> Result<()> {
         let mut entries = batch.into_iter().peekable();
         while let Some(first) = entries.peek() {
             // An epoch ends where its last entry does: whatever else some node has seen of it was lost with the log.
             let epoch = first.position.epoch;
-            let lost = (epoch > written.epoch).then_some(Position::new(epoch, 0));
+            let lost = (epoch > self.told.epoch).then_some(Position::new(epoch, 0));
             let (mut rows, mut bytes, mut fates, mut through) = (Vec::new(), 0, Vec::new(), Position::ZERO);
             while rows.len() < self.batch_rows && bytes < self.batch_bytes {
                 let Some(Delivered { position, bytes: entry }) = entries.next_if(|entry| entry.position.epoch == epoch) else { break };
@@ -182,10 +223,10 @@ impl Pipeline {
             let committed = self.commit(lease, &rows, through, &mut fates).await;
             *self.progress.writing.lock() = Arc::from([]);
             committed?;
-            *written = through;
+            self.told = through;
             fates.sort_by_key(|(position, _)| *position);
             // Waiting here for a relay that is behind is what bounds the news.
-            if self.news.send(Committed { through, lost, fates }).await.is_err() {
+            if self.news.send(Committed { through, lost, fates: Some(fates) }).await.is_err() {
                 return Ok(());
             }
             if let Err(error) = self.broker.settle(self.log, through).await {

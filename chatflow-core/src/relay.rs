@@ -1,13 +1,17 @@
 //! From a log to the rooms of this node: the one place that joins broker and registry.
 
+mod judging;
+
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
 use futures::StreamExt;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
+pub(crate) use self::judging::Asked;
+use self::judging::Judging;
 use crate::answers::{Answers, Fate, Told};
 use crate::broker::{Broker, Delivered, Event, From, Reader};
 use crate::dedup::Dedup;
@@ -31,8 +35,8 @@ pub(crate) struct Committed {
     pub(crate) through: Position,
     /// The log lost whatever stood in it between the last news and here: it is not in the history.
     pub(crate) lost: Option<Position>,
-    /// The messages since the last news that did not become a row.
-    pub(crate) fates: Vec<(Position, Fate)>,
+    /// The messages since the last news that did not become a row. `None`: another node wrote, and it has to be looked up.
+    pub(crate) fates: Option<Vec<(Position, Fate)>>,
 }
 
 /// Makes the frames that members see.
@@ -76,6 +80,14 @@ impl Encoder for ShowAndTell<'_> {
     }
 }
 
+/// How far a node has read a log.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Reach {
+    pub(crate) read: Position,
+    /// Nothing more will come.
+    pub(crate) ended: bool,
+}
+
 /// What decides when an entry is shown.
 pub(crate) enum Gate {
     /// The history: an entry is shown once it is committed, unless it met another fate there.
@@ -97,6 +109,7 @@ pub(crate) struct Relay {
     pub(crate) gate: Gate,
     /// The node's history: what the fold over repeats has forgotten is looked up there.
     pub(crate) history: Option<Arc<dyn MessageStore>>,
+    pub(crate) reach: watch::Sender<Reach>,
     /// How many entries of the past are read at the start: what the fold over repeats has to know, and members who come back.
     pub(crate) past: u64,
     pub(crate) state: State,
@@ -117,6 +130,7 @@ pub(crate) struct State {
     /// Up to here entries may be shown.
     cleared: Position,
     watermark: Position,
+    judging: Judging,
 }
 
 impl State {
@@ -131,6 +145,7 @@ impl State {
             read: Position::ZERO,
             cleared: Position::ZERO,
             watermark: Position::ZERO,
+            judging: Judging::default(),
         }
     }
 
@@ -193,6 +208,7 @@ impl Relay {
             tokio::select! {
                 biased;
                 Some(committed) = heard => self.committed(committed),
+                Some(found) = self.state.judging.found(), if !(congested && gated) => self.take_found(found),
                 event = events.next(), if !congested => return event,
                 () = tokio::time::sleep(Duration::from_millis(1)), if congested => {}
                 () = tokio::time::sleep(FENCE), if self.state.ready.is_some() && self.broker.profile().shared => self.raise_fence(),
@@ -202,25 +218,46 @@ impl Relay {
 
     /// The log has ended; the history's last news are waited for.
     async fn finish(mut self) {
+        // What the history's writers on other nodes have still to write of what was read here is waited for, too.
+        self.reach.send_modify(|reach| reach.ended = true);
         while let Gate::Committed(news) | Gate::Accepted(_, Some(news)) = &mut self.gate {
-            let Some(committed) = news.recv().await else { return };
-            self.committed(committed);
+            tokio::select! {
+                biased;
+                Some(found) = self.state.judging.found() => self.take_found(found),
+                committed = news.recv() => match committed {
+                    Some(committed) => self.committed(committed),
+                    None => break,
+                }
+            }
+        }
+        while let Some(found) = self.state.judging.found().await {
+            self.take_found(found);
         }
     }
 
     fn committed(&mut self, Committed { through, lost, fates }: Committed) {
+        self.state.watermark = self.state.watermark.max(through);
+        let Some(fates) = fates.filter(|_| !self.state.judging.is_behind()) else {
+            self.state.judging.heard(through, lost);
+            return self.judge();
+        };
         if let Some(below) = lost {
             self.answers.lose(self.log, below);
             let cleared = self.state.cleared;
             self.state.held.retain(|entry| entry.position <= cleared || entry.position >= below);
         }
-        self.state.watermark = through;
+        self.state.judging.knows(through);
+        self.settled(through, fates);
+    }
+
+    /// The history has what it will ever have of the log up to `through`, and `fates` are those of the messages that it has not.
+    fn settled(&mut self, through: Position, fates: Vec<(Position, Fate)>) {
         if matches!(self.gate, Gate::Committed(_)) {
             self.state.cleared = through;
             self.state.fates.extend(fates);
             self.show();
         } else {
-            self.registry.advance(self.log, &mut std::iter::empty(), Position::ZERO, through, &self.show);
+            self.registry.advance(self.log, &mut std::iter::empty(), Position::ZERO, self.state.watermark, &self.show);
             self.answers.resolve(self.log, through, &fates);
         }
     }
@@ -235,6 +272,7 @@ impl Relay {
                         dedup.begin(position);
                     }
                     self.registry.begin(self.log, position);
+                    self.judge();
                 }
                 if self.broker.profile().shared {
                     self.raise_fence();
@@ -256,11 +294,13 @@ impl Relay {
 
     async fn read(&mut self, batch: Vec<Delivered>) {
         let Some(last) = batch.last().map(|entry| entry.position) else { return };
-        self.state.read = last;
         if self.state.ready.is_some() {
             self.look_for_fence(&batch);
         }
         let located = self.locate(&batch).await;
+        // Not before: what is read stands among what is shown or waited for, or news that came meanwhile would pass over it.
+        self.state.read = last;
+        self.reach.send_modify(|reach| reach.read = last);
         let mut fates = Vec::new();
         let mut settles = false;
         if let Gate::Accepted(dedup, history) = &mut self.gate {
@@ -277,6 +317,7 @@ impl Relay {
         self.state.held.extend(batch);
         self.show();
         told.into_iter().for_each(Told::tell);
+        self.judge();
         if settles && let Err(error) = self.broker.settle(self.log, last).await {
             tracing::debug!(log = self.log.0, %error, "settling failed; a later position will do");
         }
@@ -347,7 +388,7 @@ impl Relay {
             match fate {
                 Fate::Excepted(Exception::Repeat { .. }) => self.counters.repeats.add(1),
                 Fate::Excepted(Exception::Conflict { .. }) => self.counters.conflicts.add(1),
-                Fate::Dead => {}
+                Fate::Dead | Fate::Lost => {}
             }
         }
         let mut skip = met.iter().map(|(position, _)| *position).peekable();

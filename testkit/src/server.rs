@@ -83,6 +83,16 @@ impl Server {
         }
     }
 
+    /// What a server says on its error output that does not start, and the code that it ends with.
+    ///
+    /// # Panics
+    /// There is no such program.
+    pub fn refused(options: &Options) -> (Option<i32>, String) {
+        let folder = tempfile::tempdir().unwrap();
+        let output = command(&folder).args(["--listen", "127.0.0.1:0"]).args(&options.0).output().unwrap();
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+    }
+
     /// Starts it again, after its end: the same port, the same database.
     ///
     /// # Panics
@@ -198,15 +208,21 @@ fn program() -> PathBuf {
     path
 }
 
-/// Runs the program until it says that it listens; otherwise what it said.
-fn launch(folder: &TempDir, address: SocketAddr, options: &Options) -> Result<Child, String> {
+/// The program in its folder, without what the environment of whoever runs the tests says.
+fn command(folder: &TempDir) -> Command {
     let mut command = Command::new(program());
-    // Not what the environment of whoever runs the tests says.
     for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("CHATFLOW_")) {
         command.env_remove(name);
     }
+    command.current_dir(folder.path());
+    command
+}
+
+/// Runs the program until it says that it listens; otherwise what it said.
+fn launch(folder: &TempDir, address: SocketAddr, options: &Options) -> Result<Child, String> {
+    let mut command = command(folder);
     let log = File::options().create(true).append(true).open(folder.path().join("log")).unwrap();
-    command.current_dir(folder.path()).args(["--listen", &address.to_string()]).args(&options.0).stdout(Stdio::piped()).stderr(log);
+    command.args(["--listen", &address.to_string()]).args(&options.0).stdout(Stdio::piped()).stderr(log);
     let mut child = command.spawn().unwrap();
     let mut line = String::new();
     BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();

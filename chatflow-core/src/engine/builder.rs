@@ -5,7 +5,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
 use super::inner::{Connections, Inner, RoomRule};
@@ -15,14 +15,15 @@ use crate::auth::{AllowAll, Anonymous, Authenticator, Authorizer};
 use crate::broker::memory::InMemoryBroker;
 use crate::broker::{Broker, Durability, LogId, Opening};
 use crate::dedup::Dedup;
-use crate::pipeline::{Pipeline, Progress};
+use crate::pipeline::{Marks, Pipeline, Progress, look};
 use crate::rate::UserBuckets;
 use crate::registry::{LocalRegistry, RoomRegistry};
-use crate::relay::{Gate, Relay, Show, State};
+use crate::relay::{Gate, Reach, Relay, Show, State};
 use crate::stats::Counters;
 use crate::store::{DeadLetters, MemoryDeadLetters, MessageStore};
 use crate::{
-    ChatCodec, ChatValidator, Codec, Error, ErrorKind, Hooks, Live, MessageId, MessageValidator, NoHooks, NodeId, Result, RoomId, Settings,
+    ChatCodec, ChatValidator, Codec, Error, ErrorKind, Hooks, Live, MessageId, MessageValidator, NoHooks, NodeId, Position, Result, RoomId,
+    Settings,
 };
 
 /// How long reading the logs may take at the start.
@@ -35,6 +36,7 @@ pub struct EngineBuilder {
     broker: Option<Arc<dyn Broker>>,
     registry: Option<Arc<dyn RoomRegistry>>,
     store: Option<Arc<dyn MessageStore>>,
+    writes_history: bool,
     dead_letters: Option<Arc<dyn DeadLetters>>,
     validator: Box<dyn MessageValidator>,
     codec: Arc<dyn Codec>,
@@ -52,6 +54,7 @@ impl Default for EngineBuilder {
             broker: None,
             registry: None,
             store: None,
+            writes_history: true,
             dead_letters: None,
             validator: Box::new(ChatValidator::default()),
             codec: Arc::new(ChatCodec),
@@ -84,6 +87,14 @@ impl EngineBuilder {
     #[must_use]
     pub fn store(mut self, store: Arc<dyn MessageStore>) -> Self {
         self.store = Some(store);
+        self
+    }
+
+    /// Whether this node takes its turn in writing, where nodes share both the broker and the store; true unless it is set. One that does
+    /// not answers for what the others write, and reads it.
+    #[must_use]
+    pub fn writes_history(mut self, writes: bool) -> Self {
+        self.writes_history = writes;
         self
     }
 
@@ -191,11 +202,13 @@ impl EngineBuilder {
         let writers: Vec<_> = store.iter().flat_map(|_| (0..logs).map(|_| Progress::new())).collect();
         let dead_letters = self.dead_letters.unwrap_or_else(|| Arc::new(MemoryDeadLetters::default()));
         let (mut attaching, mut news_of) = (Vec::new(), Vec::new());
+        let marks = Arc::new(watch::Sender::new(Marks::default()));
         let gated = settings.live == Live::Committed && profile.durability == Durability::Volatile;
         for log in (0..logs).map(LogId) {
             let (news, heard) = mpsc::channel(NEWS);
             let dedup = || Dedup::new(dedup_messages, settings.dedup_window);
             let (ready, is_ready) = oneshot::channel();
+            let (reach, reached) = watch::channel(Reach::default());
             let gate = match &store {
                 Some(_) if gated => Gate::Committed(heard),
                 Some(_) => Gate::Accepted(dedup(), Some(heard)),
@@ -212,19 +225,21 @@ impl EngineBuilder {
                 delivery: settings.delivery,
                 gate,
                 history: store.clone(),
+                reach,
                 past: if profile.shared { dedup_messages as u64 } else { 0 },
                 state: State::new(ready),
             };
             tasks.relays.push(tokio::spawn(relay.run()));
             attaching.push(is_ready);
-            news_of.push(news);
+            news_of.push((news, reached));
         }
         // Before the writers: what they say of an entry is of use to a relay that stands in the log.
         for is_ready in attaching {
             let slow = || Error::new(ErrorKind::Timeout, "broker", "the logs can't be read: nothing came back within 30 s");
             let _ = tokio::time::timeout(START, is_ready).await.map_err(|_| slow())?;
         }
-        for (log, news) in (0..logs).map(LogId).zip(news_of) {
+        let reaches = news_of.iter().map(|(_, reach)| reach.clone()).collect();
+        for (log, (news, reach)) in (0..logs).map(LogId).zip(news_of) {
             let Some(store) = &store else { break };
             let pipeline = Pipeline {
                 log,
@@ -235,6 +250,11 @@ impl EngineBuilder {
                 counters: Arc::clone(&counters),
                 progress: Arc::clone(&writers[usize::from(log.0)]),
                 news,
+                writes: self.writes_history,
+                marks: Arc::clone(&marks),
+                reach,
+                answers: Arc::clone(&answers),
+                told: Position::ZERO,
                 batch_rows: settings.batch_rows,
                 batch_bytes: settings.batch_bytes,
             };
@@ -242,6 +262,9 @@ impl EngineBuilder {
             tasks.writers.push(tokio::spawn(pipeline.run(claimed)));
             let ended = || Error::new(ErrorKind::Internal, "engine", "a writer ended while starting");
             is_claimed.await.map_err(|_| ended())??;
+        }
+        if let Some(store) = store.as_ref().filter(|store| store.shared().is_some()) {
+            tasks.marks = Some(tokio::spawn(look(Arc::clone(store), reaches, marks)));
         }
         let catch_ups = Semaphore::new(settings.catch_ups);
         let inner = Arc::new(Inner {

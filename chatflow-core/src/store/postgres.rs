@@ -20,7 +20,7 @@ pub use config::PostgresConfig;
 
 use self::config::Options;
 use self::pools::Pools;
-use super::{Exception, Found, Lease, Mark, MessageStore, Page, PageQuery, RoomSummary, SharedStore, StoreStatus, Stored};
+use super::{Exception, Lease, Located, Mark, MessageStore, Page, PageQuery, RoomSummary, SharedStore, StoreStatus, Stored};
 use crate::broker::Durability;
 use crate::{Error, ErrorKind, LogId, MessageId, NodeId, Position, Result, RoomId};
 
@@ -145,6 +145,10 @@ impl MessageStore for PostgresStore {
         with!(self.pools, primary, |db| reader::watermark(db, log))
     }
 
+    async fn locate(&self, ids: &[MessageId]) -> Result<Vec<Option<Located>>> {
+        with!(self.pools, primary, |db| reader::locate(db, ids))
+    }
+
     async fn page(&self, log: LogId, room: &RoomId, query: &PageQuery) -> Result<Page> {
         with!(self.pools, reader, |db| reader::page(db, log, room, query))
     }
@@ -169,11 +173,11 @@ impl MessageStore for PostgresStore {
 
 #[async_trait]
 impl SharedStore for PostgresStore {
-    async fn marks(&self) -> Result<Vec<Mark>> {
-        with!(self.pools, primary, |db| reader::marks(db))
+    fn lease(&self) -> Duration {
+        self.lease
     }
 
-    async fn find(&self, ids: &[MessageId]) -> Result<Vec<Found>> {
-        with!(self.pools, primary, |db| reader::find(db, ids))
+    async fn marks(&self) -> Result<Vec<Mark>> {
+        with!(self.pools, primary, |db| reader::marks(db))
     }
 }

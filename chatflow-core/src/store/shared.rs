@@ -1,9 +1,11 @@
 //! What a node needs to know of the logs that other nodes write.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 
 use super::MessageStore;
-use crate::{LogId, MessageId, Position, Result, RoomId};
+use crate::{LogId, Position, Result};
 
 /// How far a log is in the history.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,43 +26,20 @@ impl Mark {
     }
 }
 
-/// Where the row of an id stands.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Found {
-    /// The id.
-    pub id: MessageId,
-    /// The row's room.
-    pub room: RoomId,
-    /// The row's place in the room's log.
-    pub position: Position,
-    /// The row's digest.
-    pub digest: u64,
-}
-
-impl Found {
-    /// What was found; stores make them.
-    pub fn new(id: MessageId, room: RoomId, position: Position, digest: u64) -> Self {
-        Self { id, room, position, digest }
-    }
-}
-
 /// A [`MessageStore`] that several nodes write, each log by one of them at a time.
 ///
 /// # Guarantees
-/// 9. **What is marked is found.** Neither call looks at a copy that lags: what a commit that returned, on any node, has
-///    written is seen, and a row at or before a mark's `through` is found by every later call.
+/// 9. **What is marked is found.** Neither [`marks`](Self::marks) nor [`watermark`](MessageStore::watermark) nor
+///    [`locate`](MessageStore::locate) looks at a copy that lags: what a commit that returned, on any node, has written is seen, and
+///    a row at or before a mark's `through` is located by every later call.
 #[async_trait]
 pub trait SharedStore: MessageStore {
+    /// How long a node that is not heard of keeps its logs.
+    fn lease(&self) -> Duration;
+
     /// Every log that was ever claimed, all as of one moment.
     ///
     /// # Errors
     /// The store can't be read.
     async fn marks(&self) -> Result<Vec<Mark>>;
-
-    /// The rows of these ids, in any order; nothing for an id that has none.
-    ///
-    /// # Errors
-    /// The store can't be read.
-    async fn find(&self, ids: &[MessageId]) -> Result<Vec<Found>>;
 }

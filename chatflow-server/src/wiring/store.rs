@@ -74,9 +74,14 @@ fn wrong(section: &StoreSection, error: chatflow_core::Error) -> ConfigError {
     ConfigError::line(format!("store.url = {:?}: {error}", section.url))
 }
 
-/// Whether another node can write it; none at all is fine, too.
+/// Whether another node can write it.
 pub(super) fn is_shared(section: &StoreSection) -> bool {
-    !matches!(section.url.split().0, "memory" | "sqlite")
+    !matches!(section.url.split().0, "none" | "memory" | "sqlite")
+}
+
+/// Whether there is none.
+pub(super) fn is_none(section: &StoreSection) -> bool {
+    section.url.split().0 == "none"
 }
 
 /// Where dead letters go; `None` where nothing outlives the process anyway. Not into the database that refused them.

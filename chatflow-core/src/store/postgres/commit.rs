@@ -93,7 +93,7 @@ async fn insert(tx: &mut PgConnection, fresh: &[&Stored]) -> Result<u64> {
 /// What became of the entries that are no new rows. A batch that is committed again is found here.
 async fn exceptions(tx: &mut PgConnection, entries: &[Stored], watermark: Position) -> Result<Vec<(usize, Exception)>> {
     let ids: Vec<_> = entries.iter().map(|entry| entry.message.id).collect();
-    let kept: HashMap<_, _> = reader::find(tx, &ids).await?.into_iter().map(|found| (found.id, found)).collect();
+    let kept = reader::find(tx, &ids).await?;
     let mut exceptions = Vec::new();
     for (index, Stored { position, message }) in entries.iter().enumerate() {
         let first = kept.get(&message.id).ok_or_else(|| batch::behind(ORIGIN, *position))?;

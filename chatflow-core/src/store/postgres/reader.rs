@@ -1,11 +1,13 @@
 //! What is read. Every function sees one moment of the database.
 
+use std::collections::HashMap;
+
 use sqlx::postgres::PgRow;
 use sqlx::{PgConnection, Row};
 
 use super::text::plain;
 use super::{ORIGIN, failure, place};
-use crate::store::{Found, LARGEST_PAGE, Mark, Page, PageQuery, RoomSummary, Stored};
+use crate::store::{LARGEST_PAGE, Located, Mark, Page, PageQuery, RoomSummary, Stored};
 use crate::{Error, ErrorKind, LogId, Message, MessageId, Position, Result, RoomId, Timestamp};
 
 pub(super) async fn last_epoch(db: &mut PgConnection) -> Result<u64> {
@@ -30,12 +32,21 @@ pub(super) async fn marks(db: &mut PgConnection) -> Result<Vec<Mark>> {
     rows.into_iter().map(mark).collect()
 }
 
+/// Where the rows of these ids stand, each answer in its id's place.
+pub(super) async fn locate(db: &mut PgConnection, ids: &[MessageId]) -> Result<Vec<Option<Located>>> {
+    if ids.is_empty() {
+        return Ok(Vec::new());
+    }
+    let found = find(db, ids).await?;
+    Ok(ids.iter().map(|id| found.get(id).cloned()).collect())
+}
+
 /// The rows of these ids, those that there are.
-pub(super) async fn find(db: &mut PgConnection, ids: &[MessageId]) -> Result<Vec<Found>> {
+pub(super) async fn find(db: &mut PgConnection, ids: &[MessageId]) -> Result<HashMap<MessageId, Located>> {
     let rows = sqlx::query("SELECT id, room, place, digest FROM chatflow_messages WHERE id = ANY ($1)").bind(ids).fetch_all(db).await;
     let found = |row: PgRow| {
         let position = place(get(&row, 2)?)?;
-        Ok(Found::new(get(&row, 0)?, room(get(&row, 1)?)?, position, get::<i64>(&row, 3)? as u64))
+        Ok((get(&row, 0)?, Located::new(position, room(get(&row, 1)?)?, get::<i64>(&row, 3)? as u64)))
     };
     rows.map_err(failure::error)?.into_iter().map(found).collect()
 }

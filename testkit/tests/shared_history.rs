@@ -1,0 +1,262 @@
+//! Two servers on one broker that both keep their history in one database: one writes each log, both answer for it.
+
+#![allow(clippy::unwrap_used)]
+
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use chatflow_client::{Ack, Client, ClientBuilder, Draft, MessageId};
+use chatflow_testkit::{Habit, History, Ledger, Member, Options, Postgres, Publisher, Redis, Refusals, Server, Service};
+use chatflow_testkit::{eventually, eventually_async, needs};
+use sqlx::{Connection, PgConnection};
+
+const LEASE: Duration = Duration::from_secs(2);
+const ROUNDS: usize = 6;
+const WINDOW: usize = 20;
+const PAUSE: Duration = Duration::from_millis(5);
+const PATIENCE: Duration = Duration::from_secs(30);
+/// From the last sign of a writer to the first row of the next: its lease, and the time in which that is noticed and read.
+const TAKEN_OVER: Duration = Duration::from_secs(7);
+
+struct Nodes {
+    servers: Vec<Server>,
+    database: Service,
+    _broker: Service,
+}
+
+impl Nodes {
+    /// `node1` starts first, so that it writes all logs.
+    async fn start() -> Self {
+        let (database, broker) = (Service::start_new(Postgres::new()).await, Service::start_new(Redis::new()).await);
+        let options = |n: usize| {
+            let options = Options::new().node(format!("node{n}")).broker(broker.url()).store(database.url());
+            options.set("store.lease", "2s").set("limits.publish_rate_anonymous", 0)
+        };
+        let servers = vec![Server::start(options(1)), Server::start(options(2))];
+        let nodes = Self { servers, database, _broker: broker };
+        assert_eq!((nodes.writes(0).await, nodes.writes(1).await), (16, 0));
+        nodes
+    }
+
+    /// How many logs a server takes into the history.
+    async fn writes(&self, which: usize) -> usize {
+        let ready = self.servers[which].get("/ready").await.json();
+        let parts = ready["components"].as_array().unwrap();
+        let detail = parts.iter().find(|part| part["name"] == "pipeline").unwrap()["detail"].as_str().unwrap();
+        let count = detail.strip_prefix("writing ").and_then(|rest| rest.strip_suffix(" of 16 logs"));
+        count.unwrap_or_else(|| panic!("{ready}")).parse().unwrap()
+    }
+
+    async fn has_taken_over(&self, which: usize) {
+        let taken = || async { (self.writes(which).await == 16).then_some(()) };
+        eventually_async("the other node writes", TAKEN_OVER, taken).await;
+    }
+
+    async fn histories(&self, rooms: &[String]) -> Vec<History> {
+        let mut histories = Vec::new();
+        for server in &self.servers {
+            histories.push(History::over_http(server.address, rooms, 1_000).await);
+        }
+        histories
+    }
+
+    async fn question<T>(&self, sql: &str) -> T
+    where
+        T: for<'r> sqlx::Decode<'r, sqlx::Postgres> + sqlx::Type<sqlx::Postgres> + Send + Unpin,
+        (T,): for<'r> sqlx::FromRow<'r, sqlx::postgres::PgRow>,
+    {
+        let mut db = PgConnection::connect(&self.database.url()).await.unwrap();
+        sqlx::query_scalar(sql).fetch_one(&mut db).await.unwrap()
+    }
+}
+
+fn client(server: &Server) -> ClientBuilder {
+    Client::builder(server.url()).user("1", "ada").room("room0").ack(Ack::Persisted).answer_timeout(PATIENCE)
+}
+
+/// Killed, or stopped past its lease, in turn; the other goes on meanwhile.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_writes_may_die_or_fall_asleep_and_the_other_goes_on() {
+    needs!(Postgres, Redis);
+    let begun = Instant::now();
+    let mut nodes = Nodes::start().await;
+    let rooms: Vec<_> = (0..3).map(|n| format!("room{n}")).collect();
+    let (ledger, refusals) = (Arc::new(Ledger::default()), Refusals::default());
+    let everywhere = |n: usize| (nodes.servers[n % 2].address, &rooms[n / 2]);
+    let members: Vec<_> = (0..6)
+        .map(|n| {
+            let (address, room) = everywhere(n);
+            Member::spawn(address, room, &format!("member{n}"), Habit::Stays)
+        })
+        .collect();
+    eventually("all are in", PATIENCE, || members.iter().all(Member::has_entered).then_some(())).await;
+    let publishers: Vec<_> = (0..6)
+        .map(|n| {
+            let (address, room) = everywhere(n);
+            Publisher::spawn(address, room, n, WINDOW, PAUSE, &ledger, &refusals)
+        })
+        .collect();
+    for round in 0..ROUNDS {
+        let (writer, other) = (round % 2, 1 - round % 2);
+        let before = ledger.counts().1;
+        eventually("publishers go on", PATIENCE, || (ledger.counts().1 > before + 100).then_some(())).await;
+        if round % 3 == 2 {
+            nodes.servers[writer].freeze();
+            nodes.has_taken_over(other).await;
+            nodes.servers[writer].thaw();
+            let asleep = || async { (nodes.writes(writer).await == 0).then_some(()) };
+            eventually_async("it stands by", PATIENCE, asleep).await;
+        } else {
+            nodes.servers[writer].kill9();
+            nodes.has_taken_over(other).await;
+            nodes.servers[writer].restart();
+        }
+        assert_eq!((nodes.writes(writer).await, nodes.writes(other).await), (0, 16), "round {round}");
+    }
+    publishers.iter().for_each(Publisher::stop);
+    eventually("everything is answered", PATIENCE, || publishers.iter().all(Publisher::is_done).then_some(())).await;
+    let sent = ledger.counts().0;
+    let persisted = || async { (nodes.question::<i64>("SELECT count(*) FROM chatflow_messages").await >= sent as i64).then_some(()) };
+    eventually_async("everything is in the history", PATIENCE, persisted).await;
+
+    let histories = nodes.histories(&rooms).await;
+    assert_eq!(histories[0], histories[1]);
+    let all = eventually("all have seen the last message", PATIENCE, || {
+        let seen: Vec<_> = members.iter().map(Member::seen).collect();
+        seen.iter().all(|seen| seen.last() >= histories[0].0[&seen.room].last().map(|row| row.position)).then_some(seen)
+    })
+    .await;
+    let faults = ledger.faults(&histories[0], &all, false);
+    assert!(faults.is_empty(), "{} faults, among them {:#?}", faults.len(), &faults[..faults.len().min(20)]);
+    assert_eq!((ledger.counts(), nodes.question("SELECT count(*) FROM chatflow_messages").await), ((sent, sent), sent as i64));
+    println!("{ROUNDS} writers lost in {:.1} s: {sent} sent, acknowledged and in the history once, 0 faults", begun.elapsed().as_secs_f64());
+}
+
+/// What the node that does not write knows of the history: when a message is in it, that it has another one of the id, and nothing
+/// sooner.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_persisted_is_told_on_the_node_that_does_not_write() {
+    needs!(Postgres, Redis);
+    let nodes = Nodes::start().await;
+    let (writer, _events) = client(&nodes.servers[0]).connect().await.unwrap();
+    let (other, mut shown) = client(&nodes.servers[1]).connect().await.unwrap();
+    for n in 0..50 {
+        let id: MessageId = uuid::Uuid::now_v7().to_string().parse().unwrap();
+        let draft = |text: &str| Draft::new(text.to_owned()).id(id);
+        let published = other.publish("room0", draft(&format!("message {n}"))).await.unwrap();
+        let count = format!("SELECT count(*) FROM chatflow_messages WHERE id = '{id}'");
+        assert_eq!(nodes.question::<i64>(&count).await, 1, "it is there when its sender is told");
+        for client in [&writer, &other] {
+            let again = client.publish("room0", draft(&format!("message {n}"))).await.unwrap();
+            assert_eq!(again.position, published.position);
+            let error = client.publish("room0", draft("something else")).await.unwrap_err().to_string();
+            assert!(error.contains("id_conflict") || error.contains("used for another message"), "{error}");
+        }
+    }
+    while let Ok(Some(_)) = tokio::time::timeout(Duration::from_millis(50), shown.recv()).await {}
+
+    // Nobody can write: what is shown comes from the log all the same, on the node that is told of the history as well.
+    let mut foreign = PgConnection::connect(&nodes.database.url()).await.unwrap();
+    sqlx::raw_sql("BEGIN; LOCK TABLE chatflow_messages IN SHARE MODE").execute(&mut foreign).await.unwrap();
+    let mut waiting = Vec::new();
+    for n in 0..20 {
+        waiting.push(other.enqueue("room0", Draft::new(format!("late {n}"))).await.unwrap());
+    }
+    let mut seen = 0;
+    while seen < 20 {
+        let event = tokio::time::timeout(PATIENCE, shown.recv()).await.unwrap().unwrap();
+        if matches!(&event, chatflow_client::Incoming::Message(message) if message.chat().unwrap().text.starts_with("late")) {
+            seen += 1;
+        }
+    }
+    assert_eq!(nodes.question::<i64>("SELECT count(*) FROM chatflow_messages").await, 50);
+    sqlx::raw_sql("ROLLBACK").execute(&mut foreign).await.unwrap();
+    let unlocked = Instant::now();
+    for answer in waiting {
+        answer.await.unwrap();
+    }
+    assert!(unlocked.elapsed() < Duration::from_secs(5), "{:?}", unlocked.elapsed());
+    assert_eq!(nodes.question::<i64>("SELECT count(*) FROM chatflow_messages").await, 70);
+}
+
+/// The load generator is the judge: every message once, in one order for everybody, and in the history of both.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_load_on_both_is_seen_alike_and_stored_once() {
+    needs!(Postgres, Redis);
+    let mut nodes = Nodes::start().await;
+    let urls = format!("{},{}", nodes.servers[0].url(), nodes.servers[1].url());
+    let mut load = Command::new(program("chatflow-client"));
+    load.args(["load", &urls, "--messages", "20000", "--warmup", "0x0", "--connections", "16", "--listeners", "4", "--timeout", "10s"]);
+    let output = tokio::task::spawn_blocking(move || load.output().unwrap()).await.unwrap();
+    let told = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{told}");
+    assert_eq!(nodes.question::<i64>("SELECT count(*) FROM chatflow_messages").await, 20_000);
+    let rooms: Vec<_> = (1..=20).map(|n| n.to_string()).collect();
+    let histories = nodes.histories(&rooms).await;
+    assert_eq!((histories[0].len(), &histories[0]), (20_000, &histories[1]));
+
+    // In order: the other writes at once, without waiting for a lease.
+    nodes.servers[0].terminate();
+    assert!(nodes.servers[0].ended(PATIENCE).await.success());
+    let gone = Instant::now();
+    nodes.has_taken_over(1).await;
+    assert!(gone.elapsed() < LEASE, "{:?}", gone.elapsed());
+}
+
+/// A node that is not to write the history answers for it all the same.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_has_not_the_role_never_writes() {
+    needs!(Postgres, Redis);
+    let (database, broker) = (Service::start_new(Postgres::new()).await, Service::start_new(Redis::new()).await);
+    let options = |n: usize| Options::new().node(format!("node{n}")).broker(broker.url()).store(database.url());
+    let gateway = Server::start(options(1).set("node.roles", "gateway,api"));
+    let (client, _events) = client(&gateway).connect().await.unwrap();
+    let waiting = client.enqueue("room0", Draft::new("hello".to_owned())).await.unwrap();
+    let taken = || async { (gateway.metric("chatflow_messages_accepted_total").await == 1).then_some(()) };
+    eventually_async("the message is taken", PATIENCE, taken).await;
+    let writer = Server::start(options(2));
+    waiting.await.unwrap();
+    let nodes = Nodes { servers: vec![gateway, writer], database, _broker: broker };
+    assert_eq!((nodes.writes(0).await, nodes.writes(1).await), (0, 16));
+    let histories = nodes.histories(&["room0".to_owned()]).await;
+    assert_eq!((histories[0].len(), &histories[0]), (1, &histories[1]));
+}
+
+/// Logs of their own would be two histories in one place.
+#[tokio::test]
+async fn nodes_with_brokers_of_their_own_do_not_share_a_history() {
+    needs!(Postgres);
+    let database = Service::start_new(Postgres::new()).await;
+    let one = Server::start(Options::new().node("node1").store(database.url()));
+    let (code, line) = Server::refused(&Options::new().node("node2").store(database.url()));
+    assert_eq!(code, Some(2), "{line}");
+    assert!(line.contains("is written by node1") && line.contains("a broker that they share"), "{line}");
+    assert_eq!(one.get("/ready").await.status, 200);
+}
+
+#[tokio::test]
+async fn a_database_that_cant_be_used_is_told_in_one_line_without_the_password() {
+    needs!(Postgres);
+    let database = Service::start_new(Postgres::new()).await;
+    let url = database.url();
+    for (url, why) in [
+        ("postgres://ada:s3cret@127.0.0.1:1/x".to_owned(), "can't be reached"),
+        (url.replace(":secret@", ":s3cret@"), "does not let this user in"),
+        (format!("{}/elsewhere", url.rsplit_once('/').unwrap().0), "no such database"),
+        (url.replace("127.0.0.1:", "127.0.0.1:x"), "can't be used"),
+    ] {
+        let (code, line) = Server::refused(&Options::new().store(&url));
+        assert_eq!((code, line.trim_end().lines().count()), (Some(2), 1), "{line}");
+        assert!(line.starts_with("chatflow-server: store.url = ") && line.contains(why), "{line}");
+        assert!(!line.contains("s3cret") && !line.contains(":secret@"), "{line}");
+    }
+}
+
+/// A program that was built with this one.
+fn program(name: &str) -> PathBuf {
+    let path = std::env::current_exe().unwrap().ancestors().nth(2).unwrap().join(name);
+    assert!(path.is_file(), "{} is not there: build it with `cargo build -p {name}`", path.display());
+    path
+}
