@@ -2,12 +2,18 @@
 
 mod rabbit;
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use chatflow_core::broker::rabbitmq::{RabbitMqBroker, RabbitMqConfig};
-use chatflow_core::broker_suite;
+use chatflow_core::broker::{Broker, Event, From, Opening, Reader};
 use chatflow_core::conformance::broker::Subject;
+use chatflow_core::{ErrorKind, Position, broker_suite};
+use futures::StreamExt;
+use lapin::{Connection, ConnectionProperties};
+use tokio::time::timeout;
 
+use rabbit::node::{LOG, PATIENCE, Seen, attach, chatter, next, node, publish, submit, take, until};
 use rabbit::{Rabbit, prefix};
 
 fn config(rabbit: &Rabbit, prefix: &str) -> RabbitMqConfig {
@@ -15,7 +21,214 @@ fn config(rabbit: &Rabbit, prefix: &str) -> RabbitMqConfig {
 }
 
 broker_suite!(suite, async {
-    let rabbit = tokio::task::spawn_blocking(Rabbit::shared).await.unwrap();
-    let config = config(rabbit, &prefix()).with_backlog(64, 1 << 20);
+    let config = config(shared().await, &prefix()).with_backlog(64, 1 << 20);
     Subject { broker: Arc::new(RabbitMqBroker::new(config).unwrap()), full_at: 64 }
 });
+
+/// On the server that all cases share.
+async fn shared() -> &'static Rabbit {
+    tokio::task::spawn_blocking(Rabbit::shared).await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nodes_that_publish_at_once_see_one_order() {
+    let config = config(shared().await, &prefix());
+    let nodes = [node("a", None, config.clone()).await, node("b", None, config).await];
+    let mut readers = Vec::new();
+    for node in &nodes {
+        readers.push(attach(node, Reader::Node, From::Oldest).await);
+    }
+    let [(stop_a, a), (stop_b, b)] = [chatter(&nodes[0], "a"), chatter(&nodes[1], "b")];
+    until(&mut readers[0], "a300").await;
+    until(&mut readers[1], "b300").await;
+    drop(stop_a.send(()));
+    drop(stop_b.send(()));
+    let accepted: HashSet<_> = a.await.unwrap().into_iter().chain(b.await.unwrap()).collect();
+    publish(&nodes[0], "end").await;
+    let mut all = Vec::new();
+    for node in &nodes {
+        all.push(until(&mut attach(node, Reader::Node, From::Oldest).await, "end").await);
+    }
+    assert_eq!(all[0], all[1]);
+    assert_eq!(accepted, all[0].texts().into_iter().filter(|text| text != "end").collect());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn publishes_are_pipelined_and_keep_their_order() {
+    let broker = node("a", None, config(shared().await, &prefix())).await;
+    let mut events = attach(&broker, Reader::Node, From::Present).await;
+    let told: Vec<_> = (0..5_000).map(|i| submit(&broker, &i.to_string()).unwrap()).collect();
+    let seen = until(&mut events, "4999").await;
+    assert_eq!(seen.texts(), (0..5_000).map(|i| i.to_string()).collect::<Vec<_>>());
+    for (told, entry) in told.into_iter().zip(&seen.entries) {
+        assert_eq!(told.await.unwrap().unwrap(), Some(entry.position), "the place that readers see");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reader_that_is_far_behind_gets_everything() {
+    let config = config(shared().await, &prefix());
+    let broker = node("a", None, config.clone()).await;
+    let first = publish(&broker, "first").await;
+    let told: Vec<_> = (0..20_000).map(|i| submit(&broker, &i.to_string()).unwrap()).collect();
+    for told in told {
+        told.await.unwrap().unwrap();
+    }
+    let expected: Vec<_> = (0..20_000).map(|i| i.to_string()).collect();
+    let mut behind = attach(&broker, Reader::History, From::After(first)).await;
+    assert_eq!(next(&mut behind).await, Event::Attached(first), "nothing was lost");
+    assert_eq!(until(&mut behind, "19999").await.texts(), expected);
+    // A node that was not there when they came, and whose own fence stands behind them.
+    let late = node("b", None, config).await;
+    for n in [0, 3, 300, 20_000, 30_000] {
+        publish(&late, &format!("end {n}")).await;
+        let seen = until(&mut attach(&late, Reader::Node, From::Last(n + 1)).await, &format!("end {n}")).await;
+        let texts = seen.texts();
+        assert!(seen.lost.is_empty(), "{n}: {:?}", seen.lost);
+        match usize::try_from(n).unwrap() {
+            n @ ..=4_000 => assert_eq!(texts.len(), n + 1),
+            n => assert!((n.min(20_000)..=n + 100).contains(&texts.len()), "{n}: {}", texts.len()),
+        }
+    }
+    // Closing lets it read to the end.
+    let mut behind = attach(&broker, Reader::Node, From::Oldest).await;
+    broker.close().await.unwrap();
+    let mut seen = Seen::default();
+    while let Some(event) = timeout(PATIENCE, behind.next()).await.unwrap() {
+        take(&mut seen, event.unwrap());
+    }
+    assert!(seen.texts().len() > 20_000 && seen.lost.is_empty());
+}
+
+/// Two nodes publish while a log is turned: what was accepted is seen by both, in one order, and nothing else is.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_epoch_ends_at_the_same_entry_for_everybody() {
+    let config = config(shared().await, &prefix());
+    let nodes = [node("a", None, config.clone()).await, node("b", None, config).await];
+    let mut readers = Vec::new();
+    for node in &nodes {
+        readers.push(attach(node, Reader::Node, From::Oldest).await);
+    }
+    let [(stop_a, a), (stop_b, b)] = [chatter(&nodes[0], "a"), chatter(&nodes[1], "b")];
+    let before = [until(&mut readers[0], "a100").await, until(&mut readers[1], "b100").await];
+    // Somebody has seen more of this epoch than RabbitMQ has.
+    let beyond = Position::new(before[0].attached[0].epoch, 1 << 40);
+    let mut third = attach(&nodes[0], Reader::History, From::After(beyond)).await;
+    let Event::Lost { last, epoch } = next(&mut third).await else { panic!("it is told that it lost something") };
+    assert_eq!((last, next(&mut third).await), (beyond, Event::Attached(Position::new(epoch, 0))));
+    for (node, reader) in nodes.iter().zip(&mut readers) {
+        publish(node, "in the new epoch").await;
+        let seen = until(reader, "in the new epoch").await;
+        assert_eq!(seen.attached, [Position::new(epoch, 0)]);
+    }
+    drop(stop_a.send(()));
+    drop(stop_b.send(()));
+    let accepted: HashSet<_> = a.await.unwrap().into_iter().chain(b.await.unwrap()).collect();
+    publish(&nodes[0], "end").await;
+    let mut all = Vec::new();
+    for node in &nodes {
+        all.push(until(&mut attach(node, Reader::Node, From::Oldest).await, "end").await);
+    }
+    assert_eq!(all[0], all[1]);
+    let seen: HashSet<_> = all[0].texts().into_iter().collect();
+    assert!(accepted.is_subset(&seen), "{:?}", accepted.difference(&seen));
+    let epochs: HashSet<_> = all[0].entries.iter().map(|entry| entry.position.epoch).collect();
+    assert_eq!(epochs, HashSet::from([beyond.epoch, epoch]));
+    let strange: Vec<_> = seen.difference(&accepted).filter(|text| text.starts_with(['a', 'b'])).collect();
+    assert!(strange.len() <= 200, "only what was under way when the epoch ended may be there without its sender knowing: {strange:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_log_whose_queue_is_deleted_goes_on_in_a_new_epoch() {
+    let (rabbit, prefix) = (shared().await, prefix());
+    let config = config(rabbit, &prefix);
+    let nodes = [node("a", None, config.clone()).await, node("b", None, config).await];
+    let last = publish(&nodes[0], "before").await;
+    let mut readers = Vec::new();
+    for node in &nodes {
+        readers.push(attach(node, Reader::Node, From::Oldest).await);
+    }
+    for reader in &mut readers {
+        until(reader, "before").await;
+    }
+    delete(rabbit, &format!("{prefix}.0.{}", last.epoch)).await;
+    for (node, reader) in nodes.iter().zip(&mut readers) {
+        publish(node, "after").await;
+        let seen = until(reader, "after").await;
+        let epoch = seen.entries[0].position.epoch;
+        assert!(epoch > last.epoch);
+        assert_eq!((seen.lost, seen.attached), (vec![(last, epoch)], vec![Position::new(epoch, 0)]));
+    }
+    // The queue of epochs as well, and the rest with it.
+    let now = publish(&nodes[1], "again").await;
+    delete(rabbit, &format!("{prefix}.epochs")).await;
+    let again = loop {
+        let place = publish(&nodes[0], "without the old epochs").await;
+        if place.epoch > now.epoch {
+            break place;
+        }
+    };
+    assert_eq!(until(&mut readers[1], "without the old epochs").await.entries.last().map(|e| e.position.epoch >= now.epoch), Some(true));
+    publish(&nodes[1], "end").await;
+    let all = [until(&mut readers[0], "end").await, until(&mut readers[1], "end").await];
+    assert_eq!(all.map(|seen| seen.entries.last().map(|entry| entry.position.epoch)), [Some(again.epoch); 2]);
+}
+
+async fn delete(rabbit: &Rabbit, queue: &str) {
+    let connection = Connection::connect(&rabbit.url(), ConnectionProperties::default()).await.unwrap();
+    let channel = connection.create_channel().await.unwrap();
+    channel.queue_delete(queue.into(), Default::default()).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_another_nodes_history_waits_for_is_kept() {
+    let config = config(shared().await, &prefix()).with_backlog(64, 1 << 20);
+    let one = node("a", Some("one"), config.clone()).await;
+    let other = node("b", Some("other"), config.clone()).await;
+    let same = node("c", Some("other"), config).await;
+    let mut reader = attach(&other, Reader::History, From::Oldest).await;
+    let mut own = attach(&one, Reader::History, From::Oldest).await;
+    let mut sent = 0;
+    let full = timeout(PATIENCE, async {
+        loop {
+            match submit(&one, &sent.to_string()) {
+                Ok(told) => {
+                    one.settle(LOG, told.await.unwrap().unwrap().unwrap()).await.unwrap();
+                    sent += 1;
+                }
+                Err(error) => return error,
+            }
+        }
+    });
+    let error = full.await.expect("the other history holds it up");
+    assert_eq!(error.kind(), ErrorKind::Full, "{error}");
+    drop(own.next().await);
+    let seen = until(&mut reader, &(sent - 1).to_string()).await;
+    // Whoever writes that history by now.
+    same.settle(LOG, seen.entries[seen.entries.len() - 1].position).await.unwrap();
+    publish(&one, "there is room again").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_keeps_it_from_opening_is_said() {
+    let (rabbit, prefix) = (shared().await, prefix());
+    node("a", None, config(rabbit, &prefix)).await.close().await.unwrap();
+    rabbit.control(&["add_user", "guest2", "secret2"]);
+    rabbit.control(&["set_permissions", "guest2", "nothing", "nothing", "nothing"]);
+    let at = format!("127.0.0.1:{}", rabbit.port);
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    for (url, logs, kind, says) in [
+        (format!("amqp://guest:wrong-secret@{at}"), 2, ErrorKind::Config, "wrong user or password"),
+        (format!("amqp://guest:guest@{at}/nowhere"), 2, ErrorKind::Config, "vhost"),
+        (format!("amqp://guest2:secret2@{at}"), 2, ErrorKind::Config, "rights"),
+        (format!("amqp://guest:guest@{at}"), 4, ErrorKind::Config, "for 2 logs, not 4"),
+        (format!("amqp://guest:guest@{free}"), 2, ErrorKind::Unavailable, "connecting to amqp://127.0.0.1"),
+    ] {
+        let config = RabbitMqConfig::new(&url).with_prefix(&prefix).with_logs(logs);
+        let broker = RabbitMqBroker::new(config).unwrap();
+        let error = timeout(PATIENCE, broker.open(&Opening::new("n"))).await.unwrap().expect_err(&url);
+        let text = error.to_string();
+        assert_eq!(error.kind(), kind, "{url}: {text}");
+        assert!(text.contains(says) && !text.contains("secret") && !text.contains('\n'), "{text}");
+    }
+}

@@ -1,6 +1,8 @@
 //! A RabbitMQ of the test's own: on free ports, with its data in a temporary folder, gone with whoever started it.
 #![allow(dead_code, unreachable_pub)]
 
+pub mod node;
+
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -90,6 +92,21 @@ impl Rabbit {
             drop(keeper.stdin.take());
             keeper.wait().unwrap();
         }
+    }
+
+    /// Runs a command of its own against it.
+    pub fn control(&self, arguments: &[&str]) {
+        let at = self.folder.path();
+        let script = Path::new(&server()).with_file_name("rabbitmqctl");
+        let done = Command::new(script)
+            .args(["-n", &format!("chatflow{}@localhost", self.port)])
+            .args(arguments)
+            .envs([("HOME", at), ("RABBITMQ_LOG_BASE", &at.join("log"))])
+            .envs([("RABBITMQ_CONF_ENV_FILE", "/dev/null"), ("ERL_EPMD_ADDRESS", "127.0.0.1")])
+            .env("ERL_EPMD_PORT", self.ports[0].to_string())
+            .output()
+            .unwrap();
+        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
     }
 
     /// Where its data is; copy it while it is down.
