@@ -16,6 +16,7 @@ pub struct ClientBuilder {
     pub(crate) urls: String,
     pub(crate) user: Option<(String, String)>,
     pub(crate) token: Option<String>,
+    pub(crate) assign: bool,
     pub(crate) rooms: Vec<(String, JoinOptions)>,
     pub(crate) ack: Ack,
     pub(crate) deliver: Deliver,
@@ -27,11 +28,24 @@ pub struct ClientBuilder {
     pub(crate) event_buffer: usize,
 }
 
+/// That servers are to be asked, and with which token. Its `Debug` hides the token.
+pub(crate) struct Assign {
+    pub(crate) token: Option<String>,
+}
+
+impl fmt::Debug for Assign {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Assign")
+    }
+}
+
 /// What a connection needs of it, checked.
 #[derive(Debug)]
 pub(crate) struct Settings {
     pub(crate) endpoints: Vec<Endpoint>,
     pub(crate) authorization: Option<HeaderValue>,
+    /// The bearer token once more, if the servers are asked which of them is best.
+    pub(crate) assign: Option<Assign>,
     pub(crate) path: String,
     pub(crate) backoff: Backoff,
     pub(crate) connect_timeout: Duration,
@@ -44,6 +58,7 @@ impl ClientBuilder {
             urls,
             user: None,
             token: None,
+            assign: false,
             rooms: Vec::new(),
             ack: Ack::default(),
             deliver: Deliver::default(),
@@ -65,6 +80,15 @@ impl ClientBuilder {
     /// The bearer token, sent in the `Authorization` header.
     pub fn token(mut self, token: impl Into<String>) -> Self {
         self.token = Some(token.into());
+        self
+    }
+
+    /// Whether to ask the servers (`/api/v1/assign`) which of them takes new clients best: before the first attempt, and when the
+    /// server that it was connected to can't be reached any more. The first that answers counts; when none does within a
+    /// second, or the one assigned can't be reached, the servers are tried in turn. Default: no. Worth it where the addresses are
+    /// the nodes' own; behind a balancer that balances already it is not.
+    pub fn assign(mut self, assign: bool) -> Self {
+        self.assign = assign;
         self
     }
 
@@ -155,6 +179,7 @@ impl ClientBuilder {
         Ok(Arc::new(Settings {
             endpoints: Endpoint::parse_list(&self.urls)?,
             authorization: authorization.transpose()?,
+            assign: self.assign.then(|| Assign { token: self.token.clone() }),
             path: self.path(),
             backoff: self.backoff,
             connect_timeout: self.connect_timeout,

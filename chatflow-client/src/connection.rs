@@ -12,6 +12,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep_until};
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
+use crate::assign::assigned;
 use crate::builder::Settings;
 use crate::command::{Command, JoinOptions};
 use crate::dial::dial;
@@ -19,7 +20,7 @@ use crate::failover::Servers;
 use crate::publishes::Publishes;
 use crate::rooms::Rooms;
 use crate::socket::Lost;
-use crate::{ConnectError, ConnectFailure, Error, Incoming};
+use crate::{ConnectError, ConnectFailure, Endpoint, Error, Incoming};
 
 /// How many commands are taken at once, so that they share a write.
 const COMMANDS_AT_ONCE: usize = 64;
@@ -168,6 +169,7 @@ impl Connection {
         // Rounds without a connection that lasted; failures of this round; what is to be told of the last attempt.
         let (mut attempt, mut failures, mut news) = (0, Vec::new(), None::<Lost>);
         let mut wait = Duration::ZERO;
+        self.ask(None).await?;
         let mut round = self.servers.round();
         loop {
             let now = Instant::now();
@@ -209,6 +211,11 @@ impl Connection {
                     let lost = Lost::because(format!("{endpoint}: {failure}"));
                     failures.push(ConnectError { url: endpoint.to_string(), failure });
                     wait = Duration::ZERO;
+                    // Once a round: where it was is gone, and the others know who is alive.
+                    if failures.len() == 1 && self.started.is_none() {
+                        self.ask(Some(&endpoint)).await?;
+                        round = round.max(1 + self.servers.round());
+                    }
                     if failures.len() >= round {
                         let failures = std::mem::take(&mut failures);
                         if self.started.is_some() || failures.iter().all(|f| !f.failure.comes_back()) {
@@ -223,6 +230,19 @@ impl Connection {
             };
             news = Some(lost);
         }
+    }
+
+    /// Asks those known, but for `failed`, which server is best; that one is tried next.
+    async fn ask(&mut self, failed: Option<&Endpoint>) -> Result<(), End> {
+        let settings = Arc::clone(&self.settings);
+        let Some(assign) = &settings.assign else { return Ok(()) };
+        let servers = self.servers.to_ask(failed);
+        if let Some(best) = self.meanwhile(assigned(&servers, assign.token.as_deref())).await?
+            && Some(&best) != failed
+        {
+            self.servers.assigned(best);
+        }
+        Ok(())
     }
 
     /// Goes on serving callers until `work` is done.

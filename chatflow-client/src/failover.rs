@@ -71,6 +71,20 @@ impl Servers {
         }
     }
 
+    /// Those to ask about the best one, in the order in which they would be tried: all but `failed`, if there are others.
+    pub(crate) fn to_ask(&self, failed: Option<&Endpoint>) -> Vec<Endpoint> {
+        let count = self.known.len();
+        let all = (0..count).map(|step| &self.known[(self.next + step) % count].endpoint);
+        all.filter(|endpoint| Some(*endpoint) != failed).cloned().collect()
+    }
+
+    /// Somebody known says that `best` is: it is tried first. One that would give up TLS is not taken.
+    pub(crate) fn assigned(&mut self, best: Endpoint) {
+        if best.is_secure() || self.known.iter().all(|known| !known.endpoint.is_secure()) {
+            self.alternates.push_front(best);
+        }
+    }
+
     /// `current` names other servers. One that would give up TLS is not taken: it would get the token in the clear.
     pub(crate) fn suggest(&mut self, current: &Endpoint, alternates: &[String]) {
         let parsed = alternates.iter().filter_map(|url| url.parse().ok());
@@ -112,6 +126,17 @@ mod tests {
         let (endpoint, at) = servers.pick(Instant::now());
         assert_eq!(endpoint.host(), "a");
         assert!(at > Instant::now() + Duration::from_secs(50));
+    }
+
+    #[test]
+    fn an_assigned_server_comes_first_and_never_gives_up_tls() {
+        let mut servers = servers("wss://a,wss://b,ws://c");
+        servers.assigned("ws://spy".parse().unwrap());
+        servers.assigned("wss://d".parse().unwrap());
+        assert_eq!(picks(&mut servers, 3), ["d", "a", "b"]);
+        let asked = |failed: &str| servers.to_ask(Some(&failed.parse().unwrap())).iter().map(|e| e.host().to_owned()).collect::<Vec<_>>();
+        assert_eq!(asked("wss://b"), ["c", "a"]);
+        assert_eq!(asked("wss://elsewhere"), ["c", "a", "b"]);
     }
 
     #[test]

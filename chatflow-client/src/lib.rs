@@ -33,6 +33,7 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+mod assign;
 mod builder;
 mod client;
 mod command;
@@ -44,6 +45,7 @@ mod endpoint;
 mod error;
 mod failover;
 mod frame;
+pub mod http;
 mod incoming;
 mod publishes;
 mod rooms;

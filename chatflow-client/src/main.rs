@@ -10,6 +10,7 @@ use clap::{Parser, Subcommand};
 mod chat;
 mod check;
 mod load;
+mod nodes;
 mod terminal;
 
 /// Chat on a ChatFlow server, check it, load it.
@@ -30,6 +31,8 @@ enum Command {
     Check(check::Args),
     /// Load a server, and find out whether anything was lost, repeated or out of order.
     Load(load::Args),
+    /// The live nodes, and how much each has to do.
+    Nodes(nodes::Args),
 }
 
 #[tokio::main]
@@ -38,6 +41,7 @@ async fn main() -> ExitCode {
         Command::Chat(args) => chat::run(args).await,
         Command::Check(args) => check::run(args).await,
         Command::Load(args) => load::run(args).await,
+        Command::Nodes(args) => nodes::run(args).await,
     }
 }
 

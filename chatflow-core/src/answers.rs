@@ -8,13 +8,13 @@ use bytestring::ByteString;
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
-use crate::broker::{Completion, Durability};
+use crate::broker::{Completion, Delivered, Durability, Receipt};
 use crate::engine::{Ack, PublishError, Published};
 use crate::protocol::{Answer, ErrorFrame, code};
 use crate::registry::Outlet;
 use crate::stats::Counters;
 use crate::store::Exception;
-use crate::{Error, ErrorKind, LogId, MessageId, Position, RoomId, Timestamp};
+use crate::{Error, ErrorKind, LogId, Message, MessageId, Position, RoomId, Timestamp};
 
 /// What became of a message in the log, if it is not simply kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,6 +38,7 @@ pub(crate) struct Pending {
     pub(crate) answers: Arc<Answers>,
     pub(crate) log: LogId,
     pub(crate) id: MessageId,
+    pub(crate) digest: u64,
     pub(crate) room: RoomId,
     pub(crate) at: Timestamp,
     pub(crate) client_timestamp: ByteString,
@@ -51,10 +52,16 @@ pub(crate) struct Pending {
 const FATES: usize = 1_024;
 
 /// The messages of this node whose senders wait. Bounded by what connections may have in flight.
+///
+/// A volatile broker says where a message stands as it takes it, and the sender waits for the log to be safe up to there. With a
+/// durable one the message is waited for from the moment it is given: once it comes back from the log its position is known, and
+/// whether it repeats another; that it came back means that the broker holds it, so the broker's own word adds nothing but a failure.
 #[derive(Debug)]
 pub(crate) struct Answers {
     logs: Vec<Mutex<LogAnswers>>,
     durable: bool,
+    /// Whether there is a history that what is asked to be persisted has to reach.
+    persists: bool,
     counters: Arc<Counters>,
 }
 
@@ -62,10 +69,21 @@ pub(crate) struct Answers {
 struct LogAnswers {
     /// Up to here, all messages of the log are safe, or have met another fate.
     through: Position,
-    waiting: BTreeMap<Position, Box<Pending>>,
-    /// Accepted by a broker that did not say where.
-    unplaced: HashMap<MessageId, Box<Pending>>,
+    /// By position, and by number where several wait for one.
+    waiting: BTreeMap<(Position, u64), Box<Pending>>,
+    /// Not back from the log yet, in the order in which they were given.
+    unread: HashMap<MessageId, Vec<(u64, Box<Pending>)>, foldhash::fast::RandomState>,
+    next: u64,
     fates: BTreeMap<Position, Fate>,
+}
+
+/// Someone who can be told now.
+pub(crate) struct Told(Box<Pending>, Position, Option<Fate>);
+
+impl Told {
+    pub(crate) fn tell(self) {
+        self.0.tell(self.1, self.2);
+    }
 }
 
 impl std::fmt::Debug for LogAnswers {
@@ -75,9 +93,19 @@ impl std::fmt::Debug for LogAnswers {
 }
 
 impl Answers {
-    pub(crate) fn new(logs: u16, durability: Durability, counters: Arc<Counters>) -> Arc<Self> {
+    pub(crate) fn new(logs: u16, durability: Durability, persists: bool, counters: Arc<Counters>) -> Arc<Self> {
         let logs = (0..logs).map(|_| Mutex::default()).collect();
-        Arc::new(Self { logs, durable: durability == Durability::Durable, counters })
+        Arc::new(Self { logs, durable: durability == Durability::Durable, persists, counters })
+    }
+
+    /// The receipt of a message that is about to be given to the broker.
+    pub(crate) fn receipt(self: &Arc<Self>, pending: Pending) -> Receipt {
+        if !self.durable {
+            return Receipt::new(Box::new(pending));
+        }
+        let (log, id) = (pending.log, pending.id);
+        let number = self.log(log).lock().expect(Box::new(pending));
+        Receipt::new(Box::new(Ticket { answers: Arc::clone(self), log, id, number }))
     }
 
     fn log(&self, log: LogId) -> &Mutex<LogAnswers> {
@@ -93,44 +121,64 @@ impl Answers {
             while log.fates.len() > FATES {
                 log.fates.pop_first();
             }
-            let later = log.waiting.split_off(&through.next());
+            let later = log.waiting.split_off(&(through.next(), 0));
             let done = std::mem::replace(&mut log.waiting, later);
             let fate = |position| if log.fates.is_empty() { None } else { log.fates.get(&position).copied() };
-            done.into_iter().map(|(position, pending)| (fate(position), position, pending)).collect()
+            done.into_iter().map(|((position, _), pending)| Told(pending, position, fate(position))).collect()
         };
-        for (fate, position, pending) in told {
-            pending.tell(position, fate);
-        }
+        told.into_iter().for_each(Told::tell);
     }
 
-    /// Whether a message of this log was accepted without a position.
-    pub(crate) fn has_unplaced(&self, log: LogId) -> bool {
-        !self.log(log).lock().unplaced.is_empty()
+    /// `batch` came back from the log; `fates` are those of its messages that repeat or contradict an earlier one, in log order.
+    /// Answers with whoever is to be told once the batch was shown; the others wait for the history.
+    pub(crate) fn read(&self, log: LogId, batch: &[Delivered], fates: &[(Position, Fate)]) -> Vec<Told> {
+        let mut told = Vec::new();
+        let mut log = self.log(log).lock();
+        if log.unread.is_empty() {
+            return told;
+        }
+        let mut fates = fates.iter().peekable();
+        for entry in batch {
+            while fates.next_if(|(position, _)| *position < entry.position).is_some() {}
+            let fate = fates.peek().filter(|(position, _)| *position == entry.position).map(|(_, fate)| *fate);
+            let Some(header) = Message::peek(&entry.bytes) else { continue };
+            let Some(pending) = log.came_back(header.id, header.digest, header.room) else { continue };
+            // What it repeats may not be in the history yet, either.
+            let position = match fate {
+                Some(Fate::Excepted(Exception::Repeat { first })) => first,
+                _ => entry.position,
+            };
+            let waits = self.persists && !(self.durable && pending.ack == Ack::Accepted) && position > log.through;
+            if waits && matches!(fate, None | Some(Fate::Excepted(Exception::Repeat { .. }))) {
+                log.wait(pending, position);
+            } else {
+                let fate = fate.or_else(|| log.fates.get(&position).copied());
+                told.push(Told(pending, position, fate));
+            }
+        }
+        told
     }
 
-    /// A message came back from the log: now its place is known.
-    pub(crate) fn place(&self, log: LogId, id: MessageId, position: Position) {
-        let pending = self.log(log).lock().unplaced.remove(&id);
-        if let Some(pending) = pending {
-            self.wait(pending, position);
-        }
+    /// The log has lost what stood in it between what is safe and `below`: whoever waits for that has to send it again.
+    pub(crate) fn lose(&self, log: LogId, below: Position) {
+        let lost = {
+            let mut log = self.log(log).lock();
+            let later = log.waiting.split_off(&(below, 0));
+            std::mem::replace(&mut log.waiting, later)
+        };
+        lost.into_values().for_each(|pending| pending.failed(lost_message()));
     }
 
-    fn wait(&self, pending: Box<Pending>, position: Position) {
-        let mut log = self.log(pending.log).lock();
-        if position > log.through {
-            log.waiting.insert(position, pending);
-        } else {
-            let fate = log.fates.get(&position).copied();
-            drop(log);
-            pending.tell(position, fate);
-        }
+    /// The node's reader has lost some of the log: what it has not read by now may never come.
+    pub(crate) fn lose_unread(&self, log: LogId) {
+        let lost = std::mem::take(&mut self.log(log).lock().unread);
+        lost.into_values().flatten().for_each(|(_, pending)| pending.failed(lost_message()));
     }
 
     /// How many of `room`'s messages wait.
     pub(crate) fn waiting_in(&self, log: LogId, room: &RoomId) -> u64 {
         let log = self.log(log).lock();
-        log.waiting.values().chain(log.unplaced.values()).filter(|pending| pending.room == *room).count() as u64
+        log.all().filter(|pending| pending.room == *room).count() as u64
     }
 
     /// Rooms with messages that wait, and how many.
@@ -138,7 +186,7 @@ impl Answers {
         let mut rooms = HashMap::new();
         for log in &self.logs {
             let log = log.lock();
-            for pending in log.waiting.values().chain(log.unplaced.values()) {
+            for pending in log.all() {
                 *rooms.entry(pending.room.clone()).or_default() += 1;
             }
         }
@@ -150,7 +198,8 @@ impl Answers {
         let mut count = 0;
         for log in &self.logs {
             let log = std::mem::take(&mut *log.lock());
-            for pending in log.waiting.into_values().chain(log.unplaced.into_values()) {
+            let unread = log.unread.into_values().flatten().map(|(_, pending)| pending);
+            for pending in log.waiting.into_values().chain(unread) {
                 count += 1;
                 pending.failed(Error::new(ErrorKind::Draining, "engine", "the server stopped before the message was safe: send it again"));
             }
@@ -159,18 +208,81 @@ impl Answers {
     }
 }
 
+impl LogAnswers {
+    fn number(&mut self) -> u64 {
+        self.next += 1;
+        self.next
+    }
+
+    /// Waits for a message to come back from the log; the number that it can be withdrawn by.
+    fn expect(&mut self, pending: Box<Pending>) -> u64 {
+        let number = self.number();
+        self.unread.entry(pending.id).or_default().push((number, pending));
+        number
+    }
+
+    fn wait(&mut self, pending: Box<Pending>, position: Position) {
+        let number = self.number();
+        self.waiting.insert((position, number), pending);
+    }
+
+    /// Who has waited longest for a message of this id and content.
+    fn came_back(&mut self, id: MessageId, digest: u64, room: &str) -> Option<Box<Pending>> {
+        self.take(id, |_, pending| pending.digest == digest && pending.room.as_str() == room)
+    }
+
+    fn take(&mut self, id: MessageId, is_it: impl Fn(u64, &Pending) -> bool) -> Option<Box<Pending>> {
+        let same = self.unread.get_mut(&id)?;
+        let index = same.iter().position(|(number, pending)| is_it(*number, pending))?;
+        let (_, pending) = same.remove(index);
+        if same.is_empty() {
+            self.unread.remove(&id);
+        }
+        Some(pending)
+    }
+
+    fn all(&self) -> impl Iterator<Item = &Pending> {
+        let unread = self.unread.values().flatten().map(|(_, pending)| &**pending);
+        self.waiting.values().map(|pending| &**pending).chain(unread)
+    }
+}
+
+fn lost_message() -> Error {
+    Error::new(ErrorKind::Unavailable, "broker", "the log was lost before the message was safe: send it again")
+}
+
+/// The receipt of a message that is waited for already.
+struct Ticket {
+    answers: Arc<Answers>,
+    log: LogId,
+    id: MessageId,
+    number: u64,
+}
+
+impl Completion for Ticket {
+    fn accepted(self: Box<Self>, _: Option<Position>) {}
+
+    fn failed(self: Box<Self>, error: Error) {
+        let pending = self.answers.log(self.log).lock().take(self.id, |number, _| number == self.number);
+        // It came back from the log before the broker gave up on it: then it was told.
+        if let Some(pending) = pending {
+            pending.failed(error);
+        }
+    }
+}
+
 impl Completion for Pending {
     fn accepted(self: Box<Self>, position: Option<Position>) {
         let answers = Arc::clone(&self.answers);
-        if answers.durable && self.ack == Ack::Accepted {
-            return self.succeed(position);
-        }
+        let mut log = answers.log(self.log).lock();
         match position {
-            Some(position) => answers.wait(self, position),
-            None => {
-                let log = self.log;
-                answers.log(log).lock().unplaced.insert(self.id, self);
+            Some(position) if position > log.through => log.wait(self, position),
+            Some(position) => {
+                let fate = log.fates.get(&position).copied();
+                drop(log);
+                self.tell(position, fate);
             }
+            None => drop(log.expect(self)),
         }
     }
 

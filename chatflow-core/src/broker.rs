@@ -5,6 +5,10 @@ pub mod memory;
 mod outbox;
 #[cfg(feature = "rabbitmq")]
 pub mod rabbitmq;
+#[cfg(feature = "redis")]
+pub mod redis;
+#[cfg(feature = "sqs")]
+pub mod sqs;
 
 use std::fmt::{self, Debug};
 
@@ -58,18 +62,29 @@ pub struct Profile {
     pub largest_entry: usize,
     /// Whether a reader can start at any entry that was not trimmed; else only at the present.
     pub rewinds: bool,
+    /// Whether other nodes publish into the same logs.
+    pub shared: bool,
+    /// How many settled entries of each log stay readable, at least. Default: all.
+    pub retains: u64,
 }
 
 impl Profile {
-    /// A broker of that name and number of logs: volatile, rewinding, entries up to 1 MiB.
+    /// A broker of that name and number of logs: volatile, rewinding, this node's alone, entries up to 1 MiB.
     pub fn new(name: &'static str, logs: u16) -> Self {
-        Self { name, logs, durability: Durability::Volatile, largest_entry: 1 << 20, rewinds: true }
+        Self { name, logs, durability: Durability::Volatile, largest_entry: 1 << 20, rewinds: true, shared: false, retains: u64::MAX }
     }
 
     /// The same, holding entries durably.
     #[must_use]
     pub fn durable(mut self) -> Self {
         self.durability = Durability::Durable;
+        self
+    }
+
+    /// The same, shared by several nodes.
+    #[must_use]
+    pub fn shared(mut self) -> Self {
+        self.shared = true;
         self
     }
 
@@ -104,7 +119,8 @@ impl Entry {
 
 /// Told once what became of a submitted entry.
 pub trait Completion: Send {
-    /// The broker holds the entry, as durably as its [`Profile`] says; its position, if the broker knows it by now.
+    /// The broker holds the entry, as durably as its [`Profile`] says; its position, if the broker knows it by now. A volatile
+    /// broker knows it, a durable one need not: where an entry stands is learned when it comes back to the node's own reader.
     fn accepted(self: Box<Self>, position: Option<Position>);
     /// The broker does not hold the entry, or can't tell: submit it again under the same id.
     fn failed(self: Box<Self>, error: Error);
@@ -252,6 +268,8 @@ impl Status {
 pub struct Opening {
     /// The latest epoch that the history knows; 0 without one.
     pub floor: u64,
+    /// The same for each log, where that is known: a log that is in its own latest epoch is whole, however far others have come.
+    pub floors: Vec<u64>,
     /// The node, unique among those that share the broker.
     pub node: NodeId,
     /// The [identity](crate::MessageStore::identity) of the history that this node writes. What a history has not settled is kept for
@@ -262,7 +280,7 @@ pub struct Opening {
 impl Opening {
     /// A node without a history, before any epoch.
     pub fn new(node: impl Into<NodeId>) -> Self {
-        Self { floor: 0, node: node.into(), history: None }
+        Self { floor: 0, floors: Vec::new(), node: node.into(), history: None }
     }
 
     /// The same, writing the history called `identity`, whose latest epoch is `floor`.
@@ -270,6 +288,18 @@ impl Opening {
     pub fn with_history(mut self, identity: impl Into<String>, floor: u64) -> Self {
         (self.history, self.floor) = (Some(identity.into()), floor);
         self
+    }
+
+    /// The same, knowing the latest epoch of each log.
+    #[must_use]
+    pub fn with_floors(mut self, floors: Vec<u64>) -> Self {
+        self.floors = floors;
+        self
+    }
+
+    /// The latest epoch of `log` that the history knows.
+    pub fn floor_of(&self, log: LogId) -> u64 {
+        self.floors.get(usize::from(log.0)).copied().unwrap_or(self.floor)
     }
 }
 

@@ -5,5 +5,6 @@
 
 pub mod broker;
 pub mod dead_letters;
+pub mod directory;
 pub mod registry;
 pub mod store;

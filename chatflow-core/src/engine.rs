@@ -285,6 +285,12 @@ impl Engine {
         self.inner.draining.load(Relaxed)
     }
 
+    /// The `ws://` or `wss://` URLs of other nodes, which clients of `chatflow.v1` are told when this engine shuts down: each begins
+    /// with another one. None unless set; the client library takes the first 16.
+    pub fn set_alternates(&self, urls: Vec<String>) {
+        self.inner.connections.set_alternates(urls);
+    }
+
     /// Ends the engine: nothing new is taken, what was taken is written and answered, v1 clients are told to reconnect, all
     /// connections are closed with 1012 in slices, leases are given back, store and broker are closed.
     ///
@@ -318,10 +324,14 @@ impl Engine {
 
     /// Tells v1 clients to come back, each after another while, so that they don't all come at once.
     fn announce(&self) {
-        let outlets = self.inner.connections.all();
+        let (outlets, alternates) = (self.inner.connections.all(), self.inner.connections.alternates());
         for (i, outlet) in outlets.iter().enumerate().filter(|(_, outlet)| outlet.speaks_v1()) {
             let delay_ms = 100 + (i as u64 * 7_919) % (1_000 + outlets.len() as u64);
-            let event = Event::Reconnect { delay_ms, alternates: Vec::new() };
+            // Whoever comes first in the list gets the most of them.
+            let mut alternates = alternates.clone();
+            let first = i % alternates.len().max(1);
+            alternates.rotate_left(first);
+            let event = Event::Reconnect { delay_ms, alternates };
             outlet.push_text(|out| put_event(out, &event));
         }
     }

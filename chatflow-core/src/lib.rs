@@ -54,7 +54,8 @@
 //! # Features
 //! Nothing is on by default: the in-memory [broker](broker::memory::InMemoryBroker) and [store](store::MemoryStore) are always there.
 //! - `sqlite`: `store::SqliteStore`, a history in one file that survives a power cut.
-//! - `conformance`: the suites for a broker, store, registry or dead letters of one's own.
+//! - `redis`: [`directory`]`::redis::RedisDirectory`, the live nodes in Redis.
+//! - `conformance`: the suites for a broker, store, registry, directory or dead letters of one's own.
 //!
 //! # Runtime
 //! It needs a tokio runtime with time enabled, reads no environment and installs no logger: it emits [`tracing`] events.
@@ -69,10 +70,12 @@ mod codec;
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
 mod dedup;
+pub mod directory;
 mod engine;
 mod error;
 mod hooks;
 mod message;
+mod notice;
 mod pipeline;
 mod position;
 pub mod protocol;
@@ -92,6 +95,7 @@ pub use broker::{Broker, LogId, Opening, Profile};
 pub use bytestring::ByteString;
 pub use chat::ChatCodec;
 pub use codec::{BadFrame, Codec};
+pub use directory::{NodeDirectory, NodeInfo};
 pub use engine::{
     Ack, Component, ConnectRequest, Deliver, Engine, EngineBuilder, Health, PublishError, Published, QueueDepth, ShutdownReport,
 };

@@ -12,6 +12,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::answers::Fate;
 use crate::broker::{Broker, Delivered, Event, From, Reader};
+use crate::notice::Notice;
 use crate::relay::Committed;
 use crate::stats::Counters;
 use crate::store::{DeadLetter, DeadLetters, Lease, MessageStore, Stored};
@@ -110,6 +111,8 @@ impl Pipeline {
             events => events?,
         };
         self.progress.works();
+        let shared = self.broker.profile().shared;
+        let (mut through, mut lost) = (lease.through, false);
         let mut renew = Instant::now() + RENEW;
         loop {
             let event = tokio::select! {
@@ -124,29 +127,48 @@ impl Pipeline {
             match event {
                 None => return Ok(()),
                 Some(Err(error)) => return Err(error),
-                Some(Ok(Event::Batch(batch))) => self.take(lease, batch).await?,
+                Some(Ok(Event::Batch(batch))) => self.take(lease, batch, &mut through).await?,
+                Some(Ok(Event::Attached(position))) if shared && lost => {
+                    lost = false;
+                    self.retry("passing over what was lost", || self.store.skip(lease, position)).await?;
+                    through = through.max(position);
+                    if self.news.send(Committed { through, lost: Some(position), fates: Vec::new() }).await.is_err() {
+                        return Ok(());
+                    }
+                }
                 Some(Ok(Event::Attached(position))) if position > lease.through => {
                     // Nothing stands between the history and where the log begins: say so, or whoever comes back to a room in which
                     // nothing was said since could not be told that it missed nothing.
                     self.retry("committing", || self.store.commit(lease, &[], position)).await?;
+                    through = position;
                 }
                 Some(Ok(Event::Attached(_))) => {}
                 Some(Ok(Event::Lost { last, epoch })) => {
-                    tracing::info!(log = self.log.0, %last, epoch, "the log goes on in a new epoch");
+                    // A log that is this node's alone is new with each start, and nobody has seen what was not in the history.
+                    if shared {
+                        tracing::error!(log = self.log.0, %last, epoch, "the log lost entries before the history had them");
+                    }
+                    lost = true;
                 }
             }
         }
     }
 
     /// Writes what came, in bounded batches.
-    async fn take(&self, lease: &Lease, batch: Vec<Delivered>) -> Result<()> {
+    async fn take(&self, lease: &Lease, batch: Vec<Delivered>, written: &mut Position) -> Result<()> {
         let mut entries = batch.into_iter().peekable();
-        while entries.peek().is_some() {
+        while let Some(first) = entries.peek() {
+            // An epoch ends where its last entry does: whatever else some node has seen of it was lost with the log.
+            let epoch = first.position.epoch;
+            let lost = (epoch > written.epoch).then_some(Position::new(epoch, 0));
             let (mut rows, mut bytes, mut fates, mut through) = (Vec::new(), 0, Vec::new(), Position::ZERO);
             while rows.len() < self.batch_rows && bytes < self.batch_bytes {
-                let Some(Delivered { position, bytes: entry }) = entries.next() else { break };
+                let Some(Delivered { position, bytes: entry }) = entries.next_if(|entry| entry.position.epoch == epoch) else { break };
                 through = position;
                 bytes += entry.len();
+                if Notice::is(&entry) {
+                    continue;
+                }
                 match Message::decode(entry.clone()) {
                     Ok(message) => rows.push(Stored { position, message }),
                     Err(error) => {
@@ -157,12 +179,13 @@ impl Pipeline {
             }
             let rows: Arc<[Stored]> = rows.into();
             *self.progress.writing.lock() = Arc::clone(&rows);
-            let written = self.commit(lease, &rows, through, &mut fates).await;
+            let committed = self.commit(lease, &rows, through, &mut fates).await;
             *self.progress.writing.lock() = Arc::from([]);
-            written?;
+            committed?;
+            *written = through;
             fates.sort_by_key(|(position, _)| *position);
             // Waiting here for a relay that is behind is what bounds the news.
-            if self.news.send(Committed { through, fates }).await.is_err() {
+            if self.news.send(Committed { through, lost, fates }).await.is_err() {
                 return Ok(());
             }
             if let Err(error) = self.broker.settle(self.log, through).await {

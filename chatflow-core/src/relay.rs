@@ -8,19 +8,25 @@ use bytes::BytesMut;
 use futures::StreamExt;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::answers::{Answers, Fate};
+use crate::answers::{Answers, Fate, Told};
 use crate::broker::{Broker, Delivered, Event, From, Reader};
 use crate::dedup::Dedup;
+use crate::notice::Notice;
 use crate::protocol::put_text_frame;
 use crate::registry::{Encoder, RoomRegistry};
 use crate::stats::Counters;
 use crate::store::Exception;
-use crate::{Codec, Delivery, Hooks, LogId, Message, NodeId, Position};
+use crate::{Codec, Delivery, Hooks, LogId, Message, MessageId, NodeId, Position, Timestamp};
+
+/// How long a fence may take to come back before another is raised.
+const FENCE: Duration = Duration::from_secs(1);
 
 /// News of the history: it has the log up to `through`.
 #[derive(Debug)]
 pub(crate) struct Committed {
     pub(crate) through: Position,
+    /// The log lost whatever stood in it between the last news and here: it is not in the history.
+    pub(crate) lost: Option<Position>,
     /// The messages since the last news that did not become a row.
     pub(crate) fates: Vec<(Position, Fate)>,
 }
@@ -52,14 +58,16 @@ impl Encoder for Show {
     }
 }
 
-/// The same, telling the application of each message.
-struct ShowAndTell<'a>(&'a Show, &'a dyn Hooks);
+/// The same, telling the application of each message that is accepted from now on.
+struct ShowAndTell<'a>(&'a Show, &'a dyn Hooks, Timestamp);
 
 impl Encoder for ShowAndTell<'_> {
     fn encode(&self, entry: &Delivered, out: &mut BytesMut) -> Option<u64> {
         let message = Message::decode(entry.bytes.clone()).ok()?;
         self.0.frame(&message, entry.position, out);
-        self.1.on_published(&message, entry.position);
+        if message.at >= self.2 {
+            self.1.on_published(&message, entry.position);
+        }
         Some(self.0.session(&message))
     }
 }
@@ -83,12 +91,18 @@ pub(crate) struct Relay {
     pub(crate) hooks: Option<Arc<dyn Hooks>>,
     pub(crate) delivery: Delivery,
     pub(crate) gate: Gate,
+    /// How many entries of the past are read at the start: what the fold over repeats has to know, and members who come back.
+    pub(crate) past: u64,
     pub(crate) state: State,
 }
 
 /// How far a relay is.
-#[derive(Default)]
 pub(crate) struct State {
+    started: Timestamp,
+    /// Told once the relay has read everything that was in the log when it started.
+    ready: Option<oneshot::Sender<()>>,
+    /// The fence that says so when it comes back, where other nodes publish as well.
+    fence: u64,
     /// Read, and not shown yet. Bounded by what the broker keeps for the history.
     held: VecDeque<Delivered>,
     /// Fates of entries that were not shown yet, in log order.
@@ -99,11 +113,33 @@ pub(crate) struct State {
     watermark: Position,
 }
 
+impl State {
+    /// At the start; `ready` is told once the relay has read everything that is in the log by now.
+    pub(crate) fn new(ready: oneshot::Sender<()>) -> Self {
+        Self {
+            started: Timestamp::now(),
+            ready: Some(ready),
+            fence: MessageId::new_v4().as_u64_pair().0,
+            held: VecDeque::new(),
+            fates: VecDeque::new(),
+            read: Position::ZERO,
+            cleared: Position::ZERO,
+            watermark: Position::ZERO,
+        }
+    }
+
+    fn is_ready(&mut self) {
+        if let Some(ready) = self.ready.take() {
+            // Nobody waits for it any more when the engine was given up while starting.
+            let _ = ready.send(());
+        }
+    }
+}
+
 impl Relay {
-    /// Runs until the broker is closed. `attached` is told once it stands in the log.
-    pub(crate) async fn run(mut self, attached: oneshot::Sender<()>) {
-        let mut attached = Some(attached);
-        let mut from = From::Present;
+    /// Runs until the broker is closed.
+    pub(crate) async fn run(mut self) {
+        let mut from = if self.past == 0 { From::Present } else { From::Last(self.past) };
         if !matches!(self.gate, Gate::Committed(_) | Gate::Accepted(_, Some(_))) {
             self.state.watermark = Position::MAX;
         }
@@ -111,7 +147,7 @@ impl Relay {
             match self.broker.read(self.log, Reader::Node, from).await {
                 Ok(mut events) => loop {
                     match self.next(&mut events).await {
-                        Some(Ok(event)) => self.take(event, &mut attached).await,
+                        Some(Ok(event)) => self.take(event).await,
                         Some(Err(error)) => {
                             tracing::warn!(log = self.log.0, %error, "reading the log failed; reading again");
                             break;
@@ -153,6 +189,7 @@ impl Relay {
                 Some(committed) = heard => self.committed(committed),
                 event = events.next(), if !congested => return event,
                 () = tokio::time::sleep(Duration::from_millis(1)), if congested => {}
+                () = tokio::time::sleep(FENCE), if self.state.ready.is_some() && self.broker.profile().shared => self.raise_fence(),
             }
         }
     }
@@ -165,7 +202,12 @@ impl Relay {
         }
     }
 
-    fn committed(&mut self, Committed { through, fates }: Committed) {
+    fn committed(&mut self, Committed { through, lost, fates }: Committed) {
+        if let Some(below) = lost {
+            self.answers.lose(self.log, below);
+            let cleared = self.state.cleared;
+            self.state.held.retain(|entry| entry.position <= cleared || entry.position >= below);
+        }
         self.state.watermark = through;
         if matches!(self.gate, Gate::Committed(_)) {
             self.state.cleared = through;
@@ -177,7 +219,7 @@ impl Relay {
         }
     }
 
-    async fn take(&mut self, event: Event, attached: &mut Option<oneshot::Sender<()>>) {
+    async fn take(&mut self, event: Event) {
         match event {
             Event::Attached(position) => {
                 if self.state.read != position {
@@ -185,54 +227,68 @@ impl Relay {
                     self.state.read = position;
                     self.registry.begin(self.log, position);
                 }
-                if let Some(attached) = attached.take() {
-                    // Nobody waits for it any more when the engine was given up while starting.
-                    let _ = attached.send(());
+                if self.broker.profile().shared {
+                    self.raise_fence();
+                } else {
+                    self.state.is_ready();
                 }
             }
             Event::Lost { last, epoch } => {
                 tracing::warn!(log = self.log.0, %last, epoch, "entries of the log were lost; members come back by their positions");
-            }
-            Event::Batch(batch) => {
-                let Some(last) = batch.last().map(|entry| entry.position) else { return };
-                self.state.read = last;
-                self.place(&batch);
-                if let Gate::Accepted(dedup, history) = &mut self.gate {
-                    let settles = history.is_none();
-                    for entry in &batch {
-                        let repeats = Message::peek(&entry.bytes).and_then(|header| dedup.admit(&header, entry.position));
-                        if let Some(exception) = repeats {
-                            self.state.fates.push_back((entry.position, Fate::Excepted(exception)));
-                        }
-                    }
-                    self.state.cleared = last;
-                    self.state.held.extend(batch);
-                    self.show();
-                    if settles && let Err(error) = self.broker.settle(self.log, last).await {
-                        tracing::debug!(log = self.log.0, %error, "settling failed; a later position will do");
-                    }
-                } else {
-                    self.state.held.extend(batch);
-                    self.show();
+                self.answers.lose_unread(self.log);
+                if !matches!(self.gate, Gate::Accepted(_, Some(_))) {
+                    // What this node has read by now and not shown is lost with the rest.
+                    self.answers.lose(self.log, Position::new(epoch, 0));
                 }
             }
+            Event::Batch(batch) => self.read(batch).await,
         }
     }
 
-    /// Tells the answers where messages stand whose acceptance did not say so.
-    fn place(&self, batch: &[Delivered]) {
-        if self.answers.has_unplaced(self.log) {
-            for entry in batch {
-                if let Some(header) = Message::peek(&entry.bytes) {
-                    self.answers.place(self.log, header.id, entry.position);
-                }
+    async fn read(&mut self, batch: Vec<Delivered>) {
+        let Some(last) = batch.last().map(|entry| entry.position) else { return };
+        self.state.read = last;
+        if self.state.ready.is_some() {
+            self.look_for_fence(&batch);
+        }
+        let mut fates = Vec::new();
+        let mut settles = false;
+        if let Gate::Accepted(dedup, history) = &mut self.gate {
+            settles = history.is_none();
+            self.state.cleared = last;
+            for entry in &batch {
+                let exception = Message::peek(&entry.bytes).and_then(|header| dedup.admit(&header, entry.position));
+                fates.extend(exception.map(|exception| (entry.position, Fate::Excepted(exception))));
             }
+        }
+        let told = self.answers.read(self.log, &batch, &fates);
+        self.state.fates.extend(fates);
+        self.state.held.extend(batch);
+        self.show();
+        told.into_iter().for_each(Told::tell);
+        if settles && let Err(error) = self.broker.settle(self.log, last).await {
+            tracing::debug!(log = self.log.0, %error, "settling failed; a later position will do");
+        }
+    }
+
+    /// Until it comes back there may be more in the log than this node has read. One that the broker does not take now is
+    /// published by the next try.
+    fn raise_fence(&self) {
+        if self.state.ready.is_some() {
+            Notice::Fence { node: self.show.node.clone(), token: self.state.fence }.publish(&*self.broker, self.log);
+        }
+    }
+
+    fn look_for_fence(&mut self, batch: &[Delivered]) {
+        let is_ours = |notice| matches!(notice, Notice::Fence { token, .. } if token == self.state.fence);
+        if batch.iter().any(|entry| Notice::decode(&entry.bytes).is_some_and(is_ours)) {
+            self.state.is_ready();
         }
     }
 
     /// Shows what was read and is cleared; then, in the same breath, answers those who sent it.
     fn show(&mut self) {
-        let State { held, fates, read, cleared, watermark } = &mut self.state;
+        let State { held, fates, read, cleared, watermark, started, .. } = &mut self.state;
         let through = (*cleared).min(*read);
         let ready = held.partition_point(|entry| entry.position <= through);
         let met = fates.partition_point(|(position, _)| *position <= through);
@@ -249,7 +305,7 @@ impl Relay {
             while skip.next_if(|position| *position < entry.position).is_some() {}
             skip.peek() != Some(&entry.position)
         });
-        let tell = self.hooks.as_deref().map(|hooks| ShowAndTell(&self.show, hooks));
+        let tell = self.hooks.as_deref().map(|hooks| ShowAndTell(&self.show, hooks, *started));
         let encoder: &dyn Encoder = tell.as_ref().map_or(&self.show, |tell| tell);
         match self.delivery {
             Delivery::Broadcast => self.registry.advance(self.log, &mut entries, through, *watermark, encoder),

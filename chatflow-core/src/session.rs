@@ -2,10 +2,12 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytestring::ByteString;
 use parking_lot::Mutex;
 use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep};
 
 use crate::answers::{put_error, refusal};
 use crate::auth::{Action, Identity};
@@ -15,6 +17,9 @@ use crate::protocol::{self, Dialect, ERRORS_IN_A_ROW, ErrorFrame, Event, MemberI
 use crate::rate::Bucket;
 use crate::registry::{Member, NotThere, Outlet, Start, put_event};
 use crate::{BadFrame, Draft, Position, RoomId, Violation, kind};
+
+/// How long this node may be behind another that a member comes from.
+const AHEAD: Duration = Duration::from_secs(5);
 
 /// One connection's state, kept by the task that reads from it. Dropping it leaves every room.
 pub(crate) struct Session {
@@ -179,6 +184,10 @@ impl Session {
             (Some(Ok(position)), store) => match join.now(Start::After(position), None) {
                 Ok(()) => return None,
                 Err(NotThere::Behind { .. }) if store.is_some() => Past::After(position),
+                // Another node may have shown what this one is about to read.
+                Err(NotThere::Ahead { .. }) if self.engine.broker.profile().shared => {
+                    return Some(tokio::spawn(join.once_there(position)));
+                }
                 Err(lost) => {
                     let ahead = matches!(lost, NotThere::Ahead { .. });
                     join.afresh(if ahead { "unknown_position" } else { "not_kept" });
@@ -186,11 +195,7 @@ impl Session {
                 }
             },
         };
-        let store = Arc::clone(self.engine.store.as_ref()?);
-        Some(tokio::spawn(catch_up(Arc::clone(&self.engine), store, Arc::clone(member), past, move |begins| match begins {
-            Some(position) => join.greet(position, None),
-            None => join.afresh("not_kept"),
-        })))
+        Some(tokio::spawn(join.with(past)))
     }
 
     fn leave(&self, Joined { member, past }: Joined) {
@@ -322,6 +327,31 @@ impl Join {
     fn now(&self, start: Start, lost: Option<&str>) -> Result<(), NotThere> {
         let Self { engine, member, .. } = self;
         engine.registry.join(member, start, &engine.show, &mut |position| self.greet(position, lost))
+    }
+
+    /// Reads the past first.
+    async fn with(self, past: Past) {
+        let Some(store) = self.engine.store.clone() else { return self.afresh("not_kept") };
+        let (engine, member) = (Arc::clone(&self.engine), Arc::clone(&self.member));
+        let begins = move |begins| match begins {
+            Some(position) => self.greet(position, None),
+            None => self.afresh("not_kept"),
+        };
+        catch_up(engine, store, member, past, begins).await;
+    }
+
+    /// Joins after `position` once this node has read it, or afresh when that does not happen soon.
+    async fn once_there(self, position: Position) {
+        let until = Instant::now() + AHEAD;
+        loop {
+            sleep(Duration::from_millis(10)).await;
+            match self.now(Start::After(position), None) {
+                Ok(()) => return,
+                Err(NotThere::Behind { .. }) => return self.with(Past::After(position)).await,
+                Err(NotThere::Ahead { .. }) if Instant::now() < until => {}
+                Err(NotThere::Ahead { .. }) => return self.afresh("unknown_position"),
+            }
+        }
     }
 
     /// The position can't be resumed from: the member starts with the present and is told so.

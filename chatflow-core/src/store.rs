@@ -168,7 +168,7 @@ pub struct StoreStatus {
 /// 5. **Order.** Pages are in position order, ties cannot happen, and no page holds anything past its `through`.
 /// 6. **Readers and writers** do not wait for each other: pages are read while commits fail, and the reverse.
 /// 7. **Beginning.** `since` of a page never goes back, and reading on from a position at or after it misses nothing. A log
-///    begins in the epoch of its first commit.
+///    begins in the epoch of its first commit, and again where it was [skipped](Self::skip) to.
 /// 8. **Bounds.** A page holds at most [`LARGEST_PAGE`] messages.
 #[async_trait]
 pub trait MessageStore: Debug + Send + Sync + 'static {
@@ -213,6 +213,13 @@ pub trait MessageStore: Debug + Send + Sync + 'static {
     /// is not in the history and stands behind the watermark included (the caller finds out which by halving the batch);
     /// transient kinds otherwise. Nothing was written.
     async fn commit(&self, lease: &Lease, batch: &[Stored], through: Position) -> Result<Vec<(usize, Exception)>>;
+
+    /// Says that nothing between the log's watermark and `to` will ever come: the watermark moves there, and with it where the
+    /// history of the log's rooms begins, so that nobody is told that they missed nothing.
+    ///
+    /// # Errors
+    /// As for [`commit`](Self::commit).
+    async fn skip(&self, lease: &Lease, to: Position) -> Result<()>;
 
     /// How far `log` is in the store; [`Position::ZERO`] when nothing is.
     ///

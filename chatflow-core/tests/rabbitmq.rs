@@ -22,7 +22,7 @@ fn config(rabbit: &Rabbit, prefix: &str) -> RabbitMqConfig {
 
 broker_suite!(suite, async {
     let config = config(shared().await, &prefix()).with_backlog(64, 1 << 20);
-    Subject { broker: Arc::new(RabbitMqBroker::new(config).unwrap()), full_at: 64 }
+    Subject::new(Arc::new(RabbitMqBroker::new(config).unwrap()), 64)
 });
 
 /// On the server that all cases share.

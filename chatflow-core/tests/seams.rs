@@ -65,7 +65,11 @@ async fn come_and_go(engine: Engine, seed: usize) {
             }
         }
         drop(client);
-        tokio::time::sleep(Duration::from_millis((seed % 5) as u64)).await;
+        // Away for as long as others say so much, however fast that is: some come back to what is in memory, some to what is not.
+        let back = (engine.stats().acknowledged + (seed % 5) as u64 * 40).min(2 * MESSAGES as u64);
+        while engine.stats().acknowledged < back {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
     }
 }
 

@@ -67,6 +67,10 @@ impl MessageStore for Faulty {
         self.store.commit(lease, batch, through).await
     }
 
+    async fn skip(&self, lease: &Lease, to: Position) -> Result<()> {
+        self.store.skip(lease, to).await
+    }
+
     async fn watermark(&self, log: LogId) -> Result<Position> {
         self.store.watermark(log).await
     }

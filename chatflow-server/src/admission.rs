@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 
-use crate::config::LimitsSection;
+use crate::config::{LimitsSection, Proxies};
 
 /// TCP connections beyond the limits that are still answered (with 503, or with `/health`) before they are dropped unheard.
 const HEADROOM: usize = 1_024;
@@ -19,6 +19,7 @@ const ADDRESS_HEADROOM: usize = 32;
 pub(crate) struct Admission {
     connections: usize,
     per_address: usize,
+    proxies: Proxies,
     guests: AtomicUsize,
     seats: AtomicUsize,
     addresses: Mutex<HashMap<IpAddr, usize>>,
@@ -36,6 +37,8 @@ pub(crate) struct Guest {
 #[derive(Debug)]
 pub(crate) struct Seat {
     guest: Arc<Guest>,
+    /// What it counts under when a proxy brought it.
+    address: Option<IpAddr>,
 }
 
 impl Admission {
@@ -43,27 +46,23 @@ impl Admission {
         Arc::new(Self {
             connections: limits.connections,
             per_address: limits.connections_per_address,
+            proxies: limits.trusted_proxies.clone(),
             guests: AtomicUsize::new(0),
             seats: AtomicUsize::new(0),
             addresses: Mutex::default(),
         })
     }
 
-    /// Takes in a TCP connection from `address`; `None`: drop it, there are more than can be answered.
+    /// Takes in a TCP connection from `address`; `None`: drop it, there are more than can be answered. A trusted proxy's are not
+    /// counted by address: whom they are from is known with the request.
     pub(crate) fn enter(self: &Arc<Self>, address: IpAddr) -> Option<Guest> {
-        let address = (self.per_address > 0).then(|| counted_as(address)).flatten();
+        let address = if self.proxies.trust(address) { None } else { self.counted_as(address) };
         if !take(&self.guests, limit(self.connections, HEADROOM)) {
             return None;
         }
-        if let Some(address) = address {
-            let mut addresses = self.addresses.lock();
-            let count = addresses.entry(address).or_default();
-            if *count >= limit(self.per_address, ADDRESS_HEADROOM) {
-                drop(addresses);
-                self.guests.fetch_sub(1, Ordering::Relaxed);
-                return None;
-            }
-            *count += 1;
+        if address.is_some_and(|address| !self.add(address, ADDRESS_HEADROOM)) {
+            self.guests.fetch_sub(1, Ordering::Relaxed);
+            return None;
         }
         Some(Guest { admission: self.clone(), address })
     }
@@ -71,22 +70,57 @@ impl Admission {
     fn from(&self, address: IpAddr) -> usize {
         self.addresses.lock().get(&address).copied().unwrap_or_default()
     }
+
+    /// Counts one more of an address, unless it has all that it may, and `headroom`.
+    fn add(&self, address: IpAddr, headroom: usize) -> bool {
+        let mut addresses = self.addresses.lock();
+        let count = addresses.get(&address).copied().unwrap_or_default();
+        let free = count < limit(self.per_address, headroom);
+        if free {
+            addresses.insert(address, count + 1);
+        }
+        free
+    }
+
+    /// One less.
+    fn remove(&self, address: IpAddr) {
+        let mut addresses = self.addresses.lock();
+        if let Some(count) = addresses.get_mut(&address) {
+            *count -= 1;
+            if *count == 0 {
+                addresses.remove(&address);
+            }
+        }
+    }
+
+    fn counted_as(&self, address: IpAddr) -> Option<IpAddr> {
+        (self.per_address > 0).then(|| counted_as(address)).flatten()
+    }
 }
 
 impl Guest {
-    /// Gives the connection a seat as a WebSocket, which it is counted as until it is dropped.
+    /// Gives the connection a seat as a WebSocket, which it is counted as until it is dropped. `forwarded`: the client for whom a
+    /// trusted proxy made the connection.
     ///
     /// # Errors
     /// Why there is none, for a person.
-    pub(crate) fn sit(self: &Arc<Self>) -> Result<Seat, &'static str> {
+    pub(crate) fn sit(self: &Arc<Self>, forwarded: Option<IpAddr>) -> Result<Seat, &'static str> {
+        const TOO_MANY: &str = "too many connections from this address";
         let admission = &self.admission;
         if self.address.is_some_and(|address| admission.from(address) > admission.per_address) {
-            return Err("too many connections from this address");
+            return Err(TOO_MANY);
         }
-        match take(&admission.seats, limit(admission.connections, 0)) {
-            true => Ok(Seat { guest: self.clone() }),
-            false => Err("this server has all the connections that it takes"),
+        if !take(&admission.seats, limit(admission.connections, 0)) {
+            return Err("this server has all the connections that it takes");
         }
+        let mut seat = Seat { guest: self.clone(), address: None };
+        if let Some(address) = forwarded.and_then(|address| admission.counted_as(address)) {
+            if !admission.add(address, 0) {
+                return Err(TOO_MANY);
+            }
+            seat.address = Some(address);
+        }
+        Ok(seat)
     }
 }
 
@@ -94,13 +128,7 @@ impl Drop for Guest {
     fn drop(&mut self) {
         self.admission.guests.fetch_sub(1, Ordering::Relaxed);
         if let Some(address) = self.address {
-            let mut addresses = self.admission.addresses.lock();
-            if let Some(count) = addresses.get_mut(&address) {
-                *count -= 1;
-                if *count == 0 {
-                    addresses.remove(&address);
-                }
-            }
+            self.admission.remove(address);
         }
     }
 }
@@ -108,6 +136,9 @@ impl Drop for Guest {
 impl Drop for Seat {
     fn drop(&mut self) {
         self.guest.admission.seats.fetch_sub(1, Ordering::Relaxed);
+        if let Some(address) = self.address {
+            self.guest.admission.remove(address);
+        }
     }
 }
 
@@ -144,29 +175,46 @@ mod tests {
     fn seats_are_given_up_to_the_limit_and_given_back() {
         let admission = admission(1, 0);
         let (first, second) = (guest(&admission, "10.0.0.1").unwrap(), guest(&admission, "10.0.0.1").unwrap());
-        let seat = first.sit().unwrap();
-        assert!(second.sit().is_err());
+        let seat = first.sit(None).unwrap();
+        assert!(second.sit(None).is_err());
         drop(seat);
-        assert!(second.sit().is_ok());
+        assert!(second.sit(None).is_ok());
     }
 
     #[test]
     fn an_address_is_told_before_it_is_dropped_and_others_do_not_notice() {
         let admission = admission(0, 2);
         let guests: Vec<_> = (0..2 + ADDRESS_HEADROOM).filter_map(|n| guest(&admission, &format!("2001:db8::{n:x}"))).collect();
-        assert!(guests[0].sit().is_err());
+        assert!(guests[0].sit(None).is_err());
         assert!(guest(&admission, "2001:db8::ffff").is_none(), "the same /64");
-        assert!(guest(&admission, "2001:db8:0:1::1").unwrap().sit().is_ok());
+        assert!(guest(&admission, "2001:db8:0:1::1").unwrap().sit(None).is_ok());
         drop(guests);
-        assert!(guest(&admission, "2001:db8::1").unwrap().sit().is_ok());
+        assert!(guest(&admission, "2001:db8::1").unwrap().sit(None).is_ok());
         assert!(admission.addresses.lock().is_empty(), "nobody is remembered who is gone");
+    }
+
+    #[test]
+    fn behind_a_trusted_proxy_the_client_counts() {
+        let trusted_proxies = serde_json::from_str(r#"["10.0.0.0/8"]"#).unwrap();
+        let limits = LimitsSection { connections: 0, connections_per_address: 2, trusted_proxies, ..LimitsSection::default() };
+        let admission = Admission::new(&limits);
+        let client = |n: u8| Some(IpAddr::from([192, 0, 2, n]));
+        let guests: Vec<_> = (0..100).map(|_| guest(&admission, "10.0.0.1").unwrap()).collect();
+        let seats: Vec<_> = guests[..2].iter().map(|guest| guest.sit(client(1)).unwrap()).collect();
+        assert!(guests[2].sit(client(1)).is_err());
+        assert!(guests[3].sit(client(2)).is_ok());
+        assert!(guests[4].sit(Some(IpAddr::from([127, 0, 0, 1]))).is_ok());
+        drop(seats);
+        assert!(guests[5].sit(client(1)).is_ok());
+        assert!(admission.addresses.lock().is_empty());
+        assert_eq!(admission.seats.load(Ordering::Relaxed), 0);
     }
 
     #[test]
     fn loopback_counts_for_the_node_only() {
         let admission = admission(2, 1);
         for address in ["127.0.0.1", "::1", "::ffff:127.0.0.1"] {
-            assert!(guest(&admission, address).unwrap().sit().is_ok());
+            assert!(guest(&admission, address).unwrap().sit(None).is_ok());
         }
         let guests: Vec<_> = (0..2 + HEADROOM).filter_map(|_| guest(&admission, "127.0.0.1")).collect();
         assert_eq!(guests.len(), 2 + HEADROOM);

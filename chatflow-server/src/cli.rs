@@ -45,15 +45,19 @@ struct SettingArgs {
     /// This node's name.
     #[arg(long, global = true, value_name = "ID")]
     node_id: Option<String>,
-    /// How browsers reach this server through a proxy.
+    /// How clients reach this server, through a proxy or from elsewhere.
     #[arg(long, global = true, value_name = "URL")]
     public_url: Option<String>,
-    /// The broker: memory: is what there is.
+    /// The broker: memory: | redis://HOST | redis-cluster://HOST,HOST | amqp://HOST | sqs://REGION, and rediss, amqps with TLS
+    /// [default: memory:].
     #[arg(long, global = true, value_name = "URL")]
     broker: Option<String>,
     /// The history: none | memory: | sqlite:FILE [default: sqlite:chatflow.db].
     #[arg(long, global = true, value_name = "URL")]
     store: Option<String>,
+    /// Where nodes find each other: none | broker: | redis://HOST [default: through a broker that nodes share].
+    #[arg(long, global = true, value_name = "URL")]
+    directory: Option<String>,
     /// Any setting; may be given several times.
     #[arg(long, global = true, value_name = "SECTION.KEY=VALUE")]
     set: Vec<String>,
@@ -70,6 +74,7 @@ impl Cli {
             ("--public-url", "server.public_url", args.public_url),
             ("--broker", "broker.url", args.broker),
             ("--store", "store.url", args.store),
+            ("--directory", "cluster.directory", args.directory),
         ];
         let named = named.into_iter().filter_map(|(flag, key, value)| Some((flag, key, value?))).collect();
         Flags { file: args.config, named, set: args.set }

@@ -5,6 +5,8 @@
 mod document;
 mod keys;
 mod layers;
+mod proxies;
+mod role;
 mod rooms;
 mod secret;
 #[cfg(test)]
@@ -19,6 +21,8 @@ use serde::{Deserialize, Serialize};
 
 pub(crate) use document::{default_document, effective_document};
 pub(crate) use layers::{ConfigError, Flags, Layers};
+pub(crate) use proxies::Proxies;
+pub(crate) use role::Role;
 pub(crate) use rooms::RoomRule;
 pub(crate) use secret::{BackendUrl, Secret};
 
@@ -28,6 +32,7 @@ pub(crate) use secret::{BackendUrl, Secret};
 pub(crate) struct Config {
     pub(crate) server: ServerSection,
     pub(crate) node: NodeSection,
+    pub(crate) cluster: ClusterSection,
     pub(crate) rooms: RoomsSection,
     pub(crate) broker: BrokerSection,
     pub(crate) store: StoreSection,
@@ -64,10 +69,36 @@ impl Default for ServerSection {
     }
 }
 
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct NodeSection {
     pub(crate) id: String,
+    pub(crate) roles: Vec<Role>,
+}
+
+impl Default for NodeSection {
+    fn default() -> Self {
+        Self { id: String::new(), roles: Role::ALL.to_vec() }
+    }
+}
+
+impl NodeSection {
+    /// Whether the node does this.
+    pub(crate) fn is(&self, role: Role) -> bool {
+        self.roles.contains(&role)
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct ClusterSection {
+    pub(crate) directory: BackendUrl,
+}
+
+impl Default for ClusterSection {
+    fn default() -> Self {
+        Self { directory: BackendUrl::new("") }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -90,6 +121,7 @@ impl RoomsSection {
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct BrokerSection {
     pub(crate) url: BackendUrl,
+    pub(crate) prefix: String,
     pub(crate) logs: u16,
     pub(crate) entries: usize,
     pub(crate) bytes: usize,
@@ -99,7 +131,7 @@ pub(crate) struct BrokerSection {
 impl Default for BrokerSection {
     fn default() -> Self {
         let MemoryBrokerConfig { logs, entries, bytes, retain, .. } = MemoryBrokerConfig::default();
-        Self { url: BackendUrl::new("memory:"), logs, entries, bytes, retain }
+        Self { url: BackendUrl::new("memory:"), prefix: "chatflow".into(), logs, entries, bytes, retain }
     }
 }
 
@@ -123,6 +155,7 @@ impl Default for StoreSection {
 pub(crate) struct LimitsSection {
     pub(crate) connections: usize,
     pub(crate) connections_per_address: usize,
+    pub(crate) trusted_proxies: Proxies,
     pub(crate) body: usize,
     pub(crate) headers: usize,
     #[serde(with = "duration")]
@@ -137,6 +170,7 @@ impl Default for LimitsSection {
         Self {
             connections: 50_000,
             connections_per_address: 200,
+            trusted_proxies: Proxies::default(),
             body: 64 << 10,
             headers: 16 << 10,
             handshake: Duration::from_secs(5),

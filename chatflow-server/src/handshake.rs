@@ -15,6 +15,7 @@ use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 use crate::admission::Seat;
+use crate::config::Role;
 use crate::http::{App, Checked, Problem, origin};
 use crate::listener::Visitor;
 use crate::replay::Replay;
@@ -39,6 +40,10 @@ pub(crate) async fn chat(State(app): State<App>, wishes: Result<Checked<Query<Wi
 
 fn upgrade(app: &App, wishes: Wishes, request: &mut Request) -> Result<Response, Problem> {
     let key = websocket_key(request)?;
+    if !app.config.node.is(Role::Gateway) {
+        let detail = "this node serves no WebSockets: its node.roles are without gateway";
+        return Err(Problem::unavailable(code::UNAVAILABLE, detail, Duration::from_secs(1)));
+    }
     if !origin::is_allowed(request.headers(), &app.config.server) {
         return Err(Problem::new(StatusCode::FORBIDDEN, code::FORBIDDEN, "pages of this origin may not connect; see server.origins"));
     }
@@ -48,13 +53,18 @@ fn upgrade(app: &App, wishes: Wishes, request: &mut Request) -> Result<Response,
     let visitor = request.extensions().get::<Visitor>().cloned().ok_or_else(Problem::internal)?;
     let in_list = offered.iter().find_map(|name| name.strip_prefix(BEARER)).map(str::to_owned);
     let token = crate::http::bearer(request.headers()).map(str::to_owned).or(in_list);
-    connect.credentials = Credentials::new(token, Some(visitor.address.ip().to_canonical()));
+    let (proxies, peer) = (&app.config.limits.trusted_proxies, visitor.address.ip());
+    let client = proxies.client(peer, request.headers());
+    connect.credentials = Credentials::new(token, Some(client));
     connect.room = room(request.uri().path());
 
     if app.engine.is_draining() {
         return Err(Problem::unavailable(code::DRAINING, "this server is shutting down", Duration::from_secs(1)));
     }
-    let seat = visitor.guest.sit().map_err(|why| Problem::unavailable(code::OVERLOADED, why, Duration::from_secs(5)))?;
+    let seat = visitor
+        .guest
+        .sit(proxies.trust(peer).then_some(client))
+        .map_err(|why| Problem::unavailable(code::OVERLOADED, why, Duration::from_secs(5)))?;
     let upgrade = request.extensions_mut().remove::<OnUpgrade>().ok_or_else(Problem::internal)?;
     let v1 = connect.dialect == Dialect::V1;
     tokio::spawn(serve(app.clone(), upgrade, Box::new(connect), seat));

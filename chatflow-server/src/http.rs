@@ -4,6 +4,7 @@ mod access;
 mod health;
 mod history;
 mod metrics;
+mod nodes;
 pub(crate) mod origin;
 mod pages;
 mod problem;
@@ -20,11 +21,12 @@ use axum::http::request::Parts;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::map_response;
 use axum::response::Response;
-use axum::routing::get;
+use axum::routing::{any, get};
 use chatflow_core::protocol::code;
 use chatflow_core::{Engine, RoomId};
 
-use crate::config::Config;
+use crate::cluster::Cluster;
+use crate::config::{Config, Role};
 use crate::handshake;
 
 pub(crate) use access::bearer;
@@ -35,6 +37,8 @@ pub(crate) use problem::Problem;
 pub(crate) struct App {
     /// The rooms.
     pub(crate) engine: Engine,
+    /// This node among the others.
+    pub(crate) cluster: Arc<Cluster>,
     /// What was set.
     pub(crate) config: Arc<Config>,
     /// When the server started.
@@ -68,6 +72,13 @@ impl<S: Sync, E: FromRequestParts<S, Rejection: Display>> FromRequestParts<S> fo
 
 /// All routes.
 pub(crate) fn router(app: App) -> Router {
+    let api = match app.config.node.is(Role::Api) {
+        true => Router::new()
+            .route("/api/v1/rooms", get(rooms::rooms))
+            .route("/api/v1/rooms/{room}/messages", get(history::messages).post(publish::publish))
+            .route("/api/v1/rooms/{room}/members", get(rooms::members)),
+        false => Router::new().route("/api/v1/{*path}", any(nodes::elsewhere)),
+    };
     Router::new()
         .route("/", get(pages::index))
         .route("/app.js", get(pages::script))
@@ -83,9 +94,9 @@ pub(crate) fn router(app: App) -> Router {
         .route("/chat", get(handshake::chat))
         .route("/chat/", get(handshake::chat))
         .route("/chat/{*room}", get(handshake::chat))
-        .route("/api/v1/rooms", get(rooms::rooms))
-        .route("/api/v1/rooms/{room}/messages", get(history::messages).post(publish::publish))
-        .route("/api/v1/rooms/{room}/members", get(rooms::members))
+        .route("/api/v1/nodes", get(nodes::nodes))
+        .route("/api/v1/assign", get(nodes::best))
+        .merge(api)
         .fallback(async || Problem::new(StatusCode::NOT_FOUND, "not_found", "there is nothing at this path"))
         .method_not_allowed_fallback(async || {
             Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "this path does not take this method")

@@ -6,14 +6,15 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Instant;
 
-use chatflow_core::{Engine, NodeId};
+use chatflow_core::{Engine, NodeId, NodeInfo};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::admission::Admission;
-use crate::config::{Config, ConfigError};
+use crate::cluster::Cluster;
+use crate::config::{Config, ConfigError, Role};
 use crate::http::{self, App};
 use crate::listener::{self, Entrance, Listener};
 use crate::wiring;
@@ -30,6 +31,7 @@ pub(crate) async fn run(config: Config) -> Result<ExitCode, ConfigError> {
     let address = local_address(&public)?;
     let node = node_id(&config, address);
     let engine = wiring::engine(&config, node.clone()).await?;
+    let cluster = Arc::new(join(&config, &node, address, &engine).await?);
     let durable = engine.health().await.durable;
     tracing::info!(
         node = %node, listen = %address, broker = %config.broker.url, store = %config.store.url, durable,
@@ -41,7 +43,7 @@ pub(crate) async fn run(config: Config) -> Result<ExitCode, ConfigError> {
     }
 
     let config = Arc::new(config);
-    let app = App { engine: engine.clone(), config: config.clone(), started: Instant::now(), durable };
+    let app = App { engine: engine.clone(), cluster: cluster.clone(), config: config.clone(), started: Instant::now(), durable };
     let router = http::router(app);
     let admission = Admission::new(&config.limits);
     let (stop, stopped) = watch::channel(false);
@@ -61,13 +63,18 @@ pub(crate) async fn run(config: Config) -> Result<ExitCode, ConfigError> {
     tracing::info!(signal = name, "shutting down");
     // Requests are still answered while the engine drains: `/ready` with 503, so that a balancer sees it, and new
     // connections with 503, so that their clients go elsewhere.
+    engine.set_alternates(cluster.alternates());
+    cluster.drain();
     let report = tokio::select! {
         report = engine.shutdown(config.server.drain) => report,
         name = signals.next() => return Ok(give_up(name, &engine)),
     };
     let _ = stop.send(true);
     tokio::select! {
-        () = async { while serving.join_next().await.is_some() {} } => {}
+        () = async {
+            cluster.leave().await;
+            while serving.join_next().await.is_some() {}
+        } => {}
         _ = signals.next() => {}
     }
     if report.unanswered > 0 || report.connections > 0 {
@@ -137,13 +144,39 @@ fn node_id(config: &Config, address: SocketAddr) -> NodeId {
     format!("{host}-{}", address.port()).into()
 }
 
+/// Tells the others that this node is there.
+async fn join(config: &Config, node: &NodeId, address: SocketAddr, engine: &Engine) -> Result<Cluster, ConfigError> {
+    let directory = wiring::directory(config)?;
+    let url = url(config, address);
+    if url.is_none() && directory.is_some() {
+        tracing::warn!(
+            "clients are not sent here by other nodes: server.public_url is not set, and server.listen is no address to connect to"
+        );
+    }
+    let boot = u64::try_from(chatflow_core::Timestamp::now().0).unwrap_or_default();
+    let mut me =
+        NodeInfo::new(node.clone(), boot).with_url(url.unwrap_or_default()).with_roles(config.node.roles.iter().map(Role::to_string));
+    me.version = env!("CARGO_PKG_VERSION").to_owned();
+    Cluster::join(directory, me, engine.clone()).await.map_err(|error| {
+        let (directory, broker) = (&config.cluster.directory, &config.broker.url);
+        ConfigError::line(format!(
+            "the directory of nodes does not let this one in, with cluster.directory = {directory:?} and broker.url = {broker:?}: {error}"
+        ))
+    })
+}
+
+/// How clients reach this server; `None` when only somebody else could say.
+fn url(config: &Config, address: SocketAddr) -> Option<String> {
+    match config.server.public_url.trim_end_matches('/') {
+        "" if address.ip().is_unspecified() => None,
+        "" => Some(format!("http://{address}")),
+        url => Some(url.to_owned()),
+    }
+}
+
 /// One line for the person, and for the script, that started this.
 fn greet(address: SocketAddr, admin: Option<SocketAddr>, config: &Config) {
-    let url = match config.server.public_url.trim_end_matches('/') {
-        "" if address.ip().is_unspecified() => format!("http://localhost:{}", address.port()),
-        "" => format!("http://{address}"),
-        url => url.to_owned(),
-    };
+    let url = url(config, address).unwrap_or_else(|| format!("http://localhost:{}", address.port()));
     let mut out = std::io::stdout().lock();
     let admin = admin.map(|admin| format!(", admin calls on {admin}")).unwrap_or_default();
     // Nobody may be reading; that is no reason not to serve.

@@ -2,6 +2,7 @@
 
 mod admission;
 mod cli;
+mod cluster;
 mod config;
 mod handshake;
 mod http;

@@ -1,30 +1,37 @@
 //! From configuration to an engine: the only place that knows which backends there are.
 
-use std::path::PathBuf;
+mod broker;
+mod directory;
+mod store;
+
 use std::sync::Arc;
 
-use chatflow_core::broker::memory::{InMemoryBroker, MemoryBrokerConfig};
-use chatflow_core::store::{FileDeadLetters, MemoryStore};
-use chatflow_core::{Broker, ChatValidator, Engine, MessageStore, NodeId};
+use chatflow_core::store::FileDeadLetters;
+use chatflow_core::{ChatValidator, Engine, NodeDirectory, NodeId};
 
-use crate::config::{BrokerSection, Config, ConfigError, StoreSection};
+use crate::config::{BackendUrl, Config, ConfigError, Role};
 
 /// Opens the backends and starts the engine.
 ///
 /// # Errors
-/// There is no such backend, or it can't be reached.
+/// There is no such backend, it can't be reached, or it does not go with the others.
 pub(crate) async fn engine(config: &Config, node: NodeId) -> Result<Engine, ConfigError> {
     let rooms = config.rooms.clone();
     let mut builder = Engine::builder()
         .node(node)
         .settings(config.settings())
         .validator(ChatValidator::new(config.validator.limits()))
-        .broker(broker(&config.broker)?)
+        .broker(broker::open(&config.broker).await?)
         .rooms(move |named| rooms.room(named));
-    if let Some(store) = store(&config.store).await? {
+    if !config.node.is(Role::History) && !store::is_shared(&config.store) {
+        let url = &config.store.url;
+        let text = format!("store.url = {url:?}: node.roles without history needs a store that several nodes share, or --store none");
+        return Err(ConfigError::line(text));
+    }
+    if let Some(store) = store::open(&config.store).await? {
         builder = builder.store(store);
     }
-    if let Some(path) = dead_letters(&config.store) {
+    if let Some(path) = store::dead_letters(&config.store) {
         let letters = FileDeadLetters::open(&path).await;
         let letters = letters.map_err(|error| ConfigError::at("store.dead_letters", &path.display().to_string(), error))?;
         builder = builder.dead_letters(Arc::new(letters));
@@ -35,39 +42,27 @@ pub(crate) async fn engine(config: &Config, node: NodeId) -> Result<Engine, Conf
     })
 }
 
-fn broker(section: &BrokerSection) -> Result<Arc<dyn Broker>, ConfigError> {
-    match section.url.split() {
-        ("memory", "") => {
-            let mut config = MemoryBrokerConfig::default();
-            (config.logs, config.entries, config.bytes, config.retain) = (section.logs, section.entries, section.bytes, section.retain);
-            Ok(Arc::new(InMemoryBroker::new(config)))
-        }
-        _ => Err(ConfigError::at("broker.url", &section.url, NO_SUCH)),
-    }
+/// Where this node finds the others; `None` when it is the only one.
+///
+/// # Errors
+/// There is no such directory.
+pub(crate) fn directory(config: &Config) -> Result<Option<Arc<dyn NodeDirectory>>, ConfigError> {
+    directory::open(config)
 }
 
-async fn store(section: &StoreSection) -> Result<Option<Arc<dyn MessageStore>>, ConfigError> {
-    match section.url.split() {
-        ("none", "") => Ok(None),
-        ("memory", "") => Ok(Some(Arc::new(MemoryStore::keeping(section.keep)))),
-        #[cfg(feature = "sqlite")]
-        ("sqlite", file) if !file.is_empty() => {
-            use chatflow_core::store::{SqliteConfig, SqliteStore};
-            let config = SqliteConfig::new(file).with_readers(section.readers);
-            let store = SqliteStore::open(config).await.map_err(|error| ConfigError::at("store.url", &section.url, error))?;
-            Ok(Some(Arc::new(store)))
-        }
-        _ => Err(ConfigError::at("store.url", &section.url, NO_SUCH)),
+/// What is wrong with the scheme of `key`'s URL: it is nobody's, or that of a backend that was left out of this program.
+fn no_such(key: &str, url: &BackendUrl) -> ConfigError {
+    let (feature, built) = match url.split().0 {
+        "redis" | "rediss" | "redis-cluster" | "rediss-cluster" => ("redis", cfg!(feature = "redis")),
+        "amqp" | "amqps" => ("rabbitmq", cfg!(feature = "rabbitmq")),
+        "sqs" => ("sqs", cfg!(feature = "sqs")),
+        "sqlite" => ("sqlite", cfg!(feature = "sqlite")),
+        _ => ("", true),
+    };
+    if built {
+        return ConfigError::at(key, url, "there is no such backend");
     }
-}
-
-const NO_SUCH: &str = "there is no such backend in this program";
-
-/// Where dead letters go; `None` where nothing outlives the process anyway.
-fn dead_letters(section: &StoreSection) -> Option<PathBuf> {
-    match (section.dead_letters.as_str(), section.url.split()) {
-        ("", ("sqlite", file)) => Some(format!("{file}.dead-letters").into()),
-        ("", _) => None,
-        (path, _) => Some(path.into()),
-    }
+    ConfigError::line(format!(
+        "{key} = {url:?}: this program was built without the feature {feature}: cargo build -p chatflow-server --features {feature}"
+    ))
 }

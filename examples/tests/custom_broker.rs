@@ -6,4 +6,4 @@ mod custom_broker;
 
 use chatflow_core::conformance::broker::Subject;
 
-chatflow_core::broker_suite!(watch_broker, async { Subject { broker: custom_broker::broker(2, 64), full_at: 64 } });
+chatflow_core::broker_suite!(watch_broker, async { Subject::new(custom_broker::broker(2, 64), 64) });

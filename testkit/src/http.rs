@@ -45,5 +45,21 @@ pub async fn get(address: SocketAddr, path: &str) -> io::Result<Response> {
     let answer = String::from_utf8(answer).map_err(io::Error::other)?;
     let (head, body) = answer.split_once("\r\n\r\n").ok_or(io::ErrorKind::UnexpectedEof)?;
     let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).ok_or(io::ErrorKind::InvalidData)?;
-    Ok(Response { status, body: body.to_owned() })
+    let chunked = head.to_ascii_lowercase().contains("\r\ntransfer-encoding: chunked");
+    let body = if chunked { dechunked(body).ok_or(io::ErrorKind::InvalidData)? } else { body.to_owned() };
+    Ok(Response { status, body })
+}
+
+/// A body without the lengths of its pieces.
+fn dechunked(mut rest: &str) -> Option<String> {
+    let mut body = String::new();
+    loop {
+        let (length, after) = rest.split_once("\r\n")?;
+        let length = usize::from_str_radix(length, 16).ok()?;
+        if length == 0 {
+            return Some(body);
+        }
+        body += after.get(..length)?;
+        rest = after.get(length..)?.strip_prefix("\r\n")?;
+    }
 }

@@ -7,20 +7,28 @@
 
 pub mod browser;
 mod chance;
+mod cluster;
 mod history;
 pub mod http;
 mod ledger;
 mod member;
+mod port;
+mod proxy;
 mod publisher;
 mod server;
+mod service;
 mod socket;
 mod wait;
 
 pub use chance::{between, chance};
+pub use cluster::Cluster;
 pub use history::{History, Row};
 pub use ledger::{Ledger, Seen, Sent};
 pub use member::{Habit, Member};
+pub use port::Port;
+pub use proxy::{Counters, Faults, Flow, Pass, Proxy};
 pub use publisher::{Publisher, Refusals};
 pub use server::{DatabaseLock, Options, Server, raise_file_limit};
+pub use service::{HaProxy, Program, RabbitMq, Redis, RedisCluster, Service, Snapshot, Sqs, can_use};
 pub use socket::{Frame, Socket, text_message};
 pub use wait::{eventually, eventually_async};

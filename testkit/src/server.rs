@@ -14,11 +14,7 @@ use rusqlite::Connection;
 use tempfile::TempDir;
 
 use crate::http::{self, Response};
-use crate::{between, eventually};
-
-/// Below the ports that Linux gives to outgoing connections. Among those, a client that keeps connecting to a server that is away
-/// is sooner or later given the server's own port, and connects to itself.
-const PORTS: std::ops::Range<u16> = 15_000..32_000;
+use crate::{Port, eventually};
 
 /// How a server is started.
 #[derive(Debug, Clone, Default)]
@@ -36,14 +32,38 @@ impl Options {
         self.0.extend(["--set".to_owned(), format!("{key}={value}")]);
         self
     }
+
+    /// On a broker, by its URL.
+    #[must_use]
+    pub fn broker(self, url: impl Into<String>) -> Self {
+        self.flag("--broker", url)
+    }
+
+    /// With a history elsewhere than in a file of its own, by its URL.
+    #[must_use]
+    pub fn store(self, url: impl Into<String>) -> Self {
+        self.flag("--store", url)
+    }
+
+    /// Under a name.
+    #[must_use]
+    pub fn node(self, id: impl Into<String>) -> Self {
+        self.flag("--node-id", id)
+    }
+
+    fn flag(mut self, name: &str, value: impl Into<String>) -> Self {
+        self.0.extend([name.to_owned(), value.into()]);
+        self
+    }
 }
 
-/// A server with a folder and a port of its own, which it keeps over restarts. Killed when dropped.
+/// A server with a folder and a [port](Port) of its own, which it keeps over restarts. Killed when dropped.
 #[derive(Debug)]
 pub struct Server {
     /// Where it listens.
     pub address: SocketAddr,
     options: Options,
+    _port: Port,
     folder: TempDir,
     child: Child,
 }
@@ -55,17 +75,12 @@ impl Server {
     /// There is no such program, or it does not start.
     pub fn start(options: Options) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        for _ in 0..20 {
-            let port = between(Duration::from_nanos(PORTS.start.into()), Duration::from_nanos(PORTS.end.into())).as_nanos() as u16;
-            let address = SocketAddr::from(([127, 0, 0, 1], port));
-            if std::net::TcpListener::bind(address).is_err() {
-                continue;
-            }
-            if let Ok(child) = launch(&folder, address, &options) {
-                return Self { address, options, folder, child };
-            }
+        let port = Port::free();
+        let address = port.address();
+        match launch(&folder, address, &options) {
+            Ok(child) => Self { address, options, _port: port, folder, child },
+            Err(line) => panic!("the server said {line:?} and logged {}", read_log(&folder)),
         }
-        panic!("the server does not start: {}", read_log(&folder));
     }
 
     /// Starts it again, after its end: the same port, the same database.
@@ -81,6 +96,16 @@ impl Server {
     pub fn kill9(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
+    }
+
+    /// Stops it where it is: connections stay, nothing is answered.
+    pub fn freeze(&self) {
+        kill(Pid::from_raw(self.child.id() as i32), Signal::SIGSTOP).unwrap();
+    }
+
+    /// Lets it go on.
+    pub fn thaw(&self) {
+        kill(Pid::from_raw(self.child.id() as i32), Signal::SIGCONT).unwrap();
     }
 
     /// Asks it to drain and end.

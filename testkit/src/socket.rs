@@ -6,7 +6,7 @@ use std::time::Duration;
 use chatflow_core::protocol::SUBPROTOCOL;
 use futures::{SinkExt, StreamExt};
 use nix::sys::socket::setsockopt;
-use nix::sys::socket::sockopt::TcpMaxSeg;
+use nix::sys::socket::sockopt::{RcvBuf, TcpMaxSeg};
 use serde_json::{Value, json};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
@@ -62,6 +62,14 @@ impl Socket {
         // The server's send buffer is sized by the segments that we take.
         setsockopt(&socket, TcpMaxSeg, &536).map_err(std::io::Error::from)?;
         Self::over(socket, address, path).await
+    }
+
+    /// Makes a thin line wide again: reading megabytes through a window of a few KiB takes minutes.
+    ///
+    /// # Panics
+    /// The system does not let us.
+    pub fn widen(&self) {
+        setsockopt(self.0.get_ref(), RcvBuf, &(4 << 20)).unwrap();
     }
 
     async fn over(socket: TcpSocket, address: SocketAddr, path: &str) -> Result<Self, Error> {

@@ -38,6 +38,7 @@ struct Source {
     sent: Arc<Mutex<Vec<Instant>>>,
     answers: Arc<AtomicUsize>,
     stop: Arc<AtomicBool>,
+    stopped: Arc<AtomicBool>,
     task: JoinHandle<()>,
 }
 
@@ -52,18 +53,23 @@ impl Source {
         let (sent, stop) = (Arc::new(Mutex::new(Vec::new())), Arc::new(AtomicBool::new(false)));
         let answers = Arc::new(AtomicUsize::new(0));
         let mut socket = Socket::connect(server.address, "/chat/7?deliver=none").await.unwrap();
-        let (times, stopped, answered) = (Arc::clone(&sent), Arc::clone(&stop), Arc::clone(&answers));
+        let stopped = Arc::new(AtomicBool::new(false));
+        let (times, answered) = (Arc::clone(&sent), Arc::clone(&answers));
+        let (asked, done) = (Arc::clone(&stop), Arc::clone(&stopped));
         let task = tokio::spawn(async move {
             let mut ticks = interval(Duration::from_secs(1) / rate as u32);
             ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
             loop {
+                // Looked at once a turn: whoever asked is told when nothing more can follow.
+                let stopping = asked.load(Relaxed);
+                done.store(stopping, Relaxed);
                 tokio::select! {
                     frame = socket.next() => match frame {
                         Frame::Json(frame) if frame["status"] == "SUCCESS" => drop(answered.fetch_add(1, Relaxed)),
                         Frame::Json(frame) => assert!(frame["event"].is_string(), "{frame}"),
                         end => panic!("{end:?}"),
                     },
-                    _ = ticks.tick(), if !stopped.load(Relaxed) => {
+                    _ = ticks.tick(), if !stopping => {
                         let text = format!("{:06} {:x<400}", times.lock().len(), "");
                         times.lock().push(Instant::now());
                         socket.send(&text_message("7", Uuid::now_v7(), &text)).await.unwrap();
@@ -71,7 +77,7 @@ impl Source {
                 }
             }
         });
-        Self { sent, answers, stop, task }
+        Self { sent, answers, stop, stopped, task }
     }
 
     /// Sends nothing more; how many there were, once all are acknowledged.
@@ -79,7 +85,7 @@ impl Source {
         self.stop.store(true, Relaxed);
         eventually("all are acknowledged", PATIENCE, || {
             let sent = self.sent.lock().len();
-            (self.answers.load(Relaxed) == sent).then_some(sent)
+            (self.stopped.load(Relaxed) && self.answers.load(Relaxed) == sent).then_some(sent)
         })
         .await
     }
@@ -159,6 +165,7 @@ async fn who_stops_reading_is_cut_off_and_nobody_else_notices() {
     let memory_after = server.resident_bytes();
 
     // What it was sent before is still on its way to it; then it is told why.
+    stuck.widen();
     let mut rows = Vec::new();
     let end = loop {
         match stuck.next().await {
@@ -169,7 +176,17 @@ async fn who_stops_reading_is_cut_off_and_nobody_else_notices() {
     };
     assert!([Frame::Closed(3008), Frame::Cut].contains(&end), "{end:?}");
     let sent = source.finish().await;
-    eventually("all others have everything", PATIENCE, || counts.iter().all(|count| count.load(Relaxed) == sent).then_some(())).await;
+    let behind = || counts.iter().map(|count| sent - count.load(Relaxed)).filter(|missing| *missing > 0).collect::<Vec<_>>();
+    let until = Instant::now() + PATIENCE;
+    while !behind().is_empty() {
+        assert!(
+            Instant::now() < until,
+            "of {sent} messages these are missing, of {others} members: {:?}; {}",
+            behind(),
+            server.get("/metrics").await.body
+        );
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
     assert!(readers.iter().all(|reader| !reader.is_finished()), "a reader failed");
     readers.iter().for_each(JoinHandle::abort);
 
@@ -179,9 +196,22 @@ async fn who_stops_reading_is_cut_off_and_nobody_else_notices() {
     history.retain(|row| row.position > start);
     let missed = history.len() - rows.len();
     assert!(missed > 0, "it was cut off while it missed nothing");
-    let mut back = Socket::connect(server.address, &format!("/chat/7?after={}", rows.last().unwrap().position)).await.unwrap();
+    let mut resumed = 0;
     while rows.len() < history.len() {
-        rows.push(Row::of(&back.expect("what it missed", |frame| frame["event"].is_null()).await));
+        // A machine that is busy enough makes it too slow again: it comes back once more.
+        resumed += 1;
+        assert!(resumed <= 20, "it never gets to the end");
+        let mut back = Socket::connect(server.address, &format!("/chat/7?after={}", rows.last().unwrap().position)).await.unwrap();
+        while rows.len() < history.len() {
+            match back.next().await {
+                Frame::Json(frame) if frame["event"].is_null() => rows.push(Row::of(&frame)),
+                Frame::Json(frame) => assert_ne!(frame["recovered"], false, "{frame}"),
+                end => {
+                    assert!([Frame::Closed(3008), Frame::Cut].contains(&end), "{end:?}");
+                    break;
+                }
+            }
+        }
     }
     assert_eq!(rows, history);
 

@@ -19,7 +19,8 @@ use chatflow_client::{Client, Error, JoinOptions};
                         `TIME NAME: TEXT`; it ends when the input has ended and everything was acknowledged.\n\nExit codes: 0 done; \
                         1 unreachable, refused, or (in a pipe) a line was not taken; 2 usage; 130 interrupted.\nNO_COLOR turns colours off.")]
 pub(crate) struct Args {
-    /// The server, such as ws://127.0.0.1:8080, or several, separated by commas: it goes to the next when one fails.
+    /// The server, such as ws://127.0.0.1:8080, or several, separated by commas: it goes to the one that is
+    /// best, and to another when that fails.
     url: String,
     /// The room.
     #[arg(long)]
@@ -33,6 +34,9 @@ pub(crate) struct Args {
     /// A bearer token, for servers that want one.
     #[arg(long, env = "CHATFLOW_TOKEN", hide_env_values = true)]
     token: Option<String>,
+    /// Asks the servers which of them is best (/api/v1/assign), as it does anyway when several are given.
+    #[arg(long)]
+    assign: bool,
     /// How many of the last messages to show first, messages.
     #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u16).range(0..=1_000))]
     history: u16,
@@ -52,7 +56,8 @@ impl Args {
 
 /// Runs it.
 pub(crate) async fn run(args: Args) -> ExitCode {
-    let builder = Client::builder(&args.url).user(args.user_id(), &args.username).room_with(&args.room, args.options());
+    let assign = args.assign || args.url.contains(',');
+    let builder = Client::builder(&args.url).assign(assign).user(args.user_id(), &args.username).room_with(&args.room, args.options());
     let builder = match &args.token {
         Some(token) => builder.token(token),
         None => builder,

@@ -1,6 +1,5 @@
 //! `check`: the smoke test of a deployment.
 
-mod http;
 mod plain;
 mod report;
 mod steps;

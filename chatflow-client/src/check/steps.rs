@@ -2,11 +2,10 @@
 
 use std::time::Duration;
 
-use chatflow_client::{Client, Draft, Endpoint, Error, Events, Incoming, MessageId, Position, code};
+use chatflow_client::{Client, Draft, Endpoint, Error, Events, Incoming, MessageId, Position, code, http};
 use serde_json::Value;
 
 use super::Args;
-use super::http;
 use super::plain::PlainMember;
 use super::report::Report;
 
@@ -47,7 +46,7 @@ pub(super) async fn run(report: &mut Report, endpoint: &Endpoint, room: &str, ar
 }
 
 async fn health(endpoint: &Endpoint, token: Option<&str>) -> Result<Value, String> {
-    let health = http::get(endpoint, "/health", token).await?.success()?;
+    let health = http::get(endpoint, "/health", token).await.map_err(|e| e.to_string())?.success()?;
     match health["status"].as_str() {
         Some("healthy") => Ok(health),
         _ => Err(format!("no {{\"status\":\"healthy\"}} but {health}")),
@@ -55,7 +54,7 @@ async fn health(endpoint: &Endpoint, token: Option<&str>) -> Result<Value, Strin
 }
 
 async fn ready(endpoint: &Endpoint, token: Option<&str>) -> Result<Value, String> {
-    let answer = http::get(endpoint, "/ready", token).await?;
+    let answer = http::get(endpoint, "/ready", token).await.map_err(|e| e.to_string())?;
     match answer.status {
         503 => Err(format!("not ready: {}", components(&answer.body))),
         _ => answer.success(),
@@ -138,7 +137,7 @@ fn same(places: &[String]) -> Result<String, String> {
 async fn in_history(endpoint: &Endpoint, room: &str, token: Option<&str>, id: MessageId, place: &str) -> Result<String, String> {
     let (path, id) = (format!("/api/v1/rooms/{room}/messages?limit=100"), id.to_string());
     loop {
-        let answer = http::get(endpoint, &path, token).await?;
+        let answer = http::get(endpoint, &path, token).await.map_err(|e| e.to_string())?;
         if matches!(answer.status, 404 | 501) {
             let problem = answer.success().err().unwrap_or_default();
             return Ok(format!("no history ({problem})"));

@@ -59,7 +59,7 @@ impl Listener {
 
     /// Listens, and comes back after each interruption, until the run closes.
     pub(super) async fn run(mut self) {
-        let mut route = Route::new(self.number.into());
+        let mut route = Route::new(self.number.into(), u32::MAX);
         let deadline = tokio::time::Instant::now() + WELCOMES;
         loop {
             let run = Arc::clone(&self.run);
@@ -203,7 +203,14 @@ impl Listener {
 /// # Errors
 /// Why that can't be known, for a person: an older server has no `chatflow.v1`.
 pub(super) async fn look(run: &Run) -> Result<(), String> {
-    let mut socket = run.setup.targets[0].connect("/chat", Some(SUBPROTOCOL)).await?;
+    let mut socket = Err("no server".to_owned());
+    for target in &run.setup.targets {
+        socket = target.connect("/chat", Some(SUBPROTOCOL)).await;
+        if socket.is_ok() {
+            break;
+        }
+    }
+    let mut socket = socket?;
     let mut unknown = run.setup.rooms;
     let mut frames: Vec<Utf8Bytes> = Vec::new();
     let find_out = async {

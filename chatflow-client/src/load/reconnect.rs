@@ -32,9 +32,10 @@ pub(super) enum NoWay {
 }
 
 impl Route {
-    /// The route of connection `number`: they are spread over the servers.
-    pub(super) fn new(number: usize) -> Self {
-        Self { server: number, stood: false }
+    /// The route of connection `number` of those that are dealt to `rooms` in turn: they are spread over the servers, and those of one
+    /// room, too, so that each room is written through several nodes.
+    pub(super) fn new(number: usize, rooms: u32) -> Self {
+        Self { server: number + number / rooms.max(1) as usize, stood: false }
     }
 
     /// Connects to `path`, with growing pauses and at the next server after each failure.

@@ -77,7 +77,7 @@ impl Sender {
 
     /// Sends, waits, comes back, until the run closes; the warm-up until its part is done.
     pub(super) async fn run(mut self) {
-        let mut route = Route::new(self.number as usize);
+        let mut route = Route::new(self.number as usize, self.run.setup.rooms);
         let mut ready = false;
         loop {
             let path = self.path(ready);

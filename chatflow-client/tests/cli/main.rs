@@ -4,4 +4,5 @@
 
 mod chat;
 mod check;
+mod nodes;
 mod tiny;

@@ -117,6 +117,9 @@ impl State {
     fn get(&self, path: &str) -> (u16, Value) {
         match (path, self.fault) {
             ("/health", _) => (200, json!({"status": "healthy", "node": "n1", "durable": true})),
+            ("/api/v1/nodes", Fault::None) => {
+                (200, json!({"nodes": [{"node": "n1", "url": "http://h:1", "connections": 3, "self": true}]}))
+            }
             ("/ready", Fault::NotReady) => {
                 (503, json!({"ready": false, "components": [{"name": "store", "healthy": false, "detail": "locked"}]}))
             }

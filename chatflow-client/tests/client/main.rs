@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod assign;
 mod connect;
 mod engine;
 mod fake;

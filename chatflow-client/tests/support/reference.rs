@@ -98,26 +98,40 @@ struct State {
     connections: u64,
     messages: u64,
     offset: u64,
+    /// Who came: at which node, into which room; listeners into none.
+    came: Vec<(usize, Option<String>)>,
 }
 
-/// A running reference server; it ends with the test's runtime.
+/// A running reference server, or several nodes of one; it ends with the test's runtime.
 pub(crate) struct Reference {
-    pub(crate) address: SocketAddr,
+    pub(crate) addresses: Vec<SocketAddr>,
     state: Arc<Mutex<State>>,
 }
 
 impl Reference {
     pub(crate) async fn start(behaviour: Behaviour) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
+        Self::several(1, behaviour).await
+    }
+
+    pub(crate) async fn several(nodes: usize, behaviour: Behaviour) -> Self {
         let state = Arc::new(Mutex::new(State::default()));
-        let shared = Arc::clone(&state);
-        tokio::spawn(async move {
-            while let Ok((stream, _)) = listener.accept().await {
-                tokio::spawn(serve(stream, Arc::clone(&shared), behaviour));
-            }
-        });
-        Self { address, state }
+        let mut addresses = Vec::new();
+        for node in 0..nodes {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            addresses.push(listener.local_addr().unwrap());
+            let shared = Arc::clone(&state);
+            tokio::spawn(async move {
+                while let Ok((stream, _)) = listener.accept().await {
+                    tokio::spawn(serve(stream, Arc::clone(&shared), behaviour, node));
+                }
+            });
+        }
+        Self { addresses, state }
+    }
+
+    /// Who came: at which node, into which room; listeners into none.
+    pub(crate) fn came(&self) -> Vec<(usize, Option<String>)> {
+        self.state.lock().unwrap().came.clone()
     }
 
     /// How many messages have come so far.
@@ -126,23 +140,23 @@ impl Reference {
     }
 
     pub(crate) fn url(&self) -> String {
-        format!("ws://{}", self.address)
+        self.addresses.iter().map(|address| format!("ws://{address}")).collect::<Vec<_>>().join(",")
     }
 }
 
-async fn serve(stream: TcpStream, state: Arc<Mutex<State>>, behaviour: Behaviour) {
+async fn serve(stream: TcpStream, state: Arc<Mutex<State>>, behaviour: Behaviour, node: usize) {
     let mut head = [0; 16];
     while stream.peek(&mut head).await.is_ok_and(|n| n > 0 && n < head.len()) {
         tokio::task::yield_now().await;
     }
     match head.starts_with(b"GET /chat") {
-        true => chat(stream, state, behaviour).await,
+        true => chat(stream, state, behaviour, node).await,
         false => history(stream, state, behaviour).await,
     }
 }
 
 #[allow(clippy::result_large_err, reason = "the library's callback type")]
-async fn chat(stream: TcpStream, state: Arc<Mutex<State>>, behaviour: Behaviour) {
+async fn chat(stream: TcpStream, state: Arc<Mutex<State>>, behaviour: Behaviour, node: usize) {
     let _ = stream.set_nodelay(true);
     let mut path = String::new();
     let mut v1 = false;
@@ -162,6 +176,7 @@ async fn chat(stream: TcpStream, state: Arc<Mutex<State>>, behaviour: Behaviour)
     let connection = {
         let mut state = state.lock().unwrap();
         state.connections += 1;
+        state.came.push((node, own_room.clone()));
         let connection = state.connections;
         if let Some(room) = &own_room
             && !query.contains("deliver=none")

@@ -102,20 +102,21 @@ impl Outbox {
         }
     }
 
-    /// The backend is away: what waits fails, and what comes is refused, until it opens again.
-    pub(crate) fn away(&self, why: &str) {
-        let waiting = {
+    /// The backend is away: what waits fails, and what comes is refused, until it opens again. How many entries and bytes failed.
+    pub(crate) fn away(&self, why: &str) -> (usize, usize) {
+        let (waiting, bytes) = {
             let mut state = self.state.lock();
             if !matches!(state.gate, Gate::Closed) {
                 state.gate = Gate::Away(why.to_owned());
             }
-            state.bytes = 0;
-            std::mem::take(&mut state.queue)
+            (std::mem::take(&mut state.queue), std::mem::take(&mut state.bytes))
         };
+        let failed = (waiting.len(), bytes);
         // Told without the lock: a receipt may publish again.
         for (_, receipt) in waiting {
             receipt.failed(Error::new(ErrorKind::Unavailable, "broker", why.to_owned()));
         }
+        failed
     }
 
     /// Takes nothing more; what waits can still be taken.
@@ -127,6 +128,11 @@ impl Outbox {
     /// Whether entries are taken.
     pub(crate) fn is_open(&self) -> bool {
         matches!(self.state.lock().gate, Gate::Open)
+    }
+
+    /// Whether it was closed.
+    pub(crate) fn is_closed(&self) -> bool {
+        matches!(self.state.lock().gate, Gate::Closed)
     }
 
     /// How many entries wait.

@@ -55,7 +55,7 @@ use tokio::sync::{Notify, oneshot, watch};
 pub use config::RabbitMqConfig;
 
 use self::board::{Board, Report};
-use self::config::LARGEST_ENTRY;
+use self::config::{LARGEST_ENTRY, RETAINED_ENTRIES};
 use self::fault::error;
 use self::log::Log;
 use self::session::Session;
@@ -110,8 +110,8 @@ impl Shared {
         self.opening.lock().history.clone()
     }
 
-    fn floor(&self) -> u64 {
-        self.opening.lock().floor
+    fn floor_of(&self, log: u16) -> u64 {
+        self.opening.lock().floor_of(LogId(log))
     }
 
     /// This node's history has `log` up to `through`.
@@ -141,8 +141,8 @@ impl RabbitMqBroker {
         let life = MessageId::new_v4().as_u64_pair().0;
         let log = |log| Arc::new(Log::new(LogId(log), config.logs, life, (config.entries, config.bytes)));
         let logs: Arc<[_]> = (0..config.logs).map(log).collect();
-        let mut profile = Profile::new("rabbitmq", config.logs).durable();
-        profile.largest_entry = LARGEST_ENTRY;
+        let mut profile = Profile::new("rabbitmq", config.logs).durable().shared();
+        (profile.largest_entry, profile.retains) = (LARGEST_ENTRY, RETAINED_ENTRIES);
         let shared = Shared {
             uri,
             life,

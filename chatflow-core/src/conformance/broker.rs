@@ -1,44 +1,316 @@
-//! The suite for [`Broker`]s.
+//! The suite for a [`Broker`]: each case cites the guarantee that it tests.
+//!
+//! A broker for one node needs no more than itself. One that several nodes share also says how a further node's broker is made, and
+//! what harm can be done to its backend:
+//!
+//! ```
+//! use std::sync::Arc;
+//!
+//! use chatflow_core::broker::memory::{InMemoryBroker, MemoryBrokerConfig};
+//! use chatflow_core::broker_suite;
+//! use chatflow_core::conformance::broker::Subject;
+//!
+//! broker_suite!(memory, async {
+//!     let mut config = MemoryBrokerConfig::default();
+//!     (config.logs, config.entries, config.retain) = (2, 64, 16);
+//!     Subject::new(Arc::new(InMemoryBroker::new(config)), 64)
+//! });
+//! # fn main() {}
+//! ```
+//!
+//! ```text
+//! broker_suite!(shared redis, async { on_the_common_service().await }, faults: async { on_a_service_of_its_own().await });
+//! ```
+//!
+//! The expression is evaluated afresh for each case, and cases run side by side: on a service that they have in common, each needs a
+//! prefix of its own. What a [`Profile`](crate::Profile) or the [`Capabilities`] of a backend exclude is said in one line on the
+//! standard error; no case is passed over silently.
 
-use std::future::Future;
+mod accepting;
+mod bounds;
+mod closing;
+mod epochs;
+mod order;
+mod publisher;
+mod reach;
+mod recovery;
+mod settling;
+mod watch;
+
+use std::any::Any;
+use std::fmt::{self, Debug};
+use std::io::Write;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::StreamExt;
-use futures::stream::BoxStream;
-use tokio::sync::mpsc;
+use async_trait::async_trait;
 use tokio::time::timeout;
 
-use crate::broker::{Broker, Completion, Delivered, Entry, Event, From, Opening, Reader, Receipt, Refused};
-use crate::{Error, ErrorKind, LogId, Message, MessageId, Position, Result, RoomId, Timestamp, kind};
+pub use accepting::*;
+pub use bounds::*;
+pub use closing::*;
+pub use epochs::*;
+pub use order::*;
+pub use reach::*;
+pub use recovery::*;
+pub use settling::*;
 
-/// How long a case waits for anything before it fails.
-const PATIENCE: Duration = Duration::from_secs(30);
+use crate::broker::{Broker, Durability, Opening};
+use crate::{LogId, NodeId};
 
-/// A broker to be tested, made anew for each case and not opened yet.
-#[derive(Debug, Clone)]
+/// How long a case waits for anything before it fails. What a backend waits for by itself (a lease, a visibility timeout) is to be
+/// set shorter.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// How soon all is whole once a backend is back: guarantee 8.
+pub const RECOVERY: Duration = Duration::from_secs(5);
+
+/// The log that the cases use.
+const LOG: LogId = LogId(0);
+
+/// Makes a further node's broker, not opened yet, on the backend of a [`Subject`], configured for so many logs.
+pub type Another = Arc<dyn Fn(u16) -> Arc<dyn Broker> + Send + Sync>;
+
+/// A broker to be tested, made anew for each case.
+#[derive(Clone)]
 pub struct Subject {
-    /// The broker.
+    /// The broker of the first node, not opened yet, on a backend (or a part of one) that holds nothing.
     pub broker: Arc<dyn Broker>,
-    /// How many entries without being settled fill one of its logs, at most. Small, so that a case can fill it.
+    /// How many entries that were not settled one of its logs takes, at most; half as many always fit. Small, so that a case can
+    /// fill it; what was settled should be kept for no more than a quarter of it. At least 32.
     pub full_at: usize,
+    /// How further nodes come to share the backend; the shared cases need it.
+    pub another: Option<Another>,
+    /// What can be done to the backend; without one, the cases about faults say that they don't apply.
+    pub backend: Option<Arc<dyn Backend>>,
 }
 
-/// Makes a test of every case: `broker_suite!(memory, async { Subject { … } })`.
+impl Subject {
+    /// A broker for one node.
+    pub fn new(broker: Arc<dyn Broker>, full_at: usize) -> Self {
+        Self { broker, full_at, another: None, backend: None }
+    }
+
+    /// The same, with further nodes' brokers made by `another` for so many logs.
+    #[must_use]
+    pub fn shared_by<F>(mut self, another: F) -> Self
+    where
+        F: Fn(u16) -> Arc<dyn Broker> + Send + Sync + 'static,
+    {
+        self.another = Some(Arc::new(another));
+        self
+    }
+
+    /// The same, with a backend that harm can be done to.
+    #[must_use]
+    pub fn on(mut self, backend: Arc<dyn Backend>) -> Self {
+        self.backend = Some(backend);
+        self
+    }
+
+    /// The first node's broker, opened, with a history called `h`.
+    async fn opened(&self) -> &Arc<dyn Broker> {
+        self.broker.open(&Opening::new("node-1").with_history("h", 0)).await.expect("opens");
+        &self.broker
+    }
+
+    /// A further broker, not opened.
+    fn another(&self, logs: u16) -> Arc<dyn Broker> {
+        self.another.as_ref().expect("the subject of a shared broker makes further nodes")(logs)
+    }
+
+    /// A further node's broker, opened, with or without a history.
+    async fn node(&self, name: impl Into<NodeId>, history: Option<&str>) -> Arc<dyn Broker> {
+        let node = self.another(self.broker.profile().logs);
+        let opening = Opening { history: history.map(str::to_owned), ..Opening::new(name) };
+        node.open(&opening).await.expect("opens");
+        node
+    }
+
+    /// Two nodes that share a history, as they do on one store.
+    async fn two_nodes(&self) -> [Arc<dyn Broker>; 2] {
+        let one = Arc::clone(self.opened().await);
+        [one, self.node("node-2", Some("h")).await]
+    }
+
+    /// The backend, when all of this can be had of it and of the profile; else it is said what can't.
+    fn backend(&self, case: &str, needs: &[Need]) -> Option<&dyn Backend> {
+        (!self.excludes(case, needs)).then_some(self.backend.as_deref())?
+    }
+
+    /// Whether something that a case needs can't be had, which is said then.
+    fn excludes(&self, case: &str, needs: &[Need]) -> bool {
+        let profile = self.broker.profile();
+        let able = self.backend.as_ref().map_or(Capabilities::NONE, |backend| backend.capabilities());
+        let why = needs.iter().find_map(|need| match need {
+            Need::Rewinds => (!profile.rewinds).then_some("it does not rewind"),
+            Need::Durable => (profile.durability == Durability::Volatile).then_some("it is volatile"),
+            Need::Stops => (!able.stops).then_some("its backend can't be stopped here"),
+            Need::Cuts => (!able.cuts).then_some("its connections can't be cut here"),
+            Need::Wipes => (!able.wipes).then_some("its backend can't be wiped here"),
+            Need::Restores => (!able.restores).then_some("its backend can't be wound back here"),
+        });
+        if let Some(why) = why {
+            // Not by a macro for printing: what those print is shown of failing tests only.
+            let _ = writeln!(std::io::stderr(), "broker suite: {case} does not apply to {}: {why}", profile.name);
+        }
+        why.is_some()
+    }
+}
+
+impl Debug for Subject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Subject").field("broker", &self.broker).field("full_at", &self.full_at).finish_non_exhaustive()
+    }
+}
+
+/// What a case may need of a profile or a backend.
+#[derive(Debug, Clone, Copy)]
+enum Need {
+    Rewinds,
+    Durable,
+    Stops,
+    Cuts,
+    Wipes,
+    Restores,
+}
+
+/// What can be done to a [`Backend`]. A case that needs more says that it does not apply.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Capabilities {
+    /// It can be stopped and started.
+    pub stops: bool,
+    /// All connections to it can be cut while it stays up.
+    pub cuts: bool,
+    /// Everything that it holds can be thrown away.
+    pub wipes: bool,
+    /// A copy of its data can be taken, and put back later.
+    pub restores: bool,
+}
+
+impl Capabilities {
+    /// All of it.
+    pub const ALL: Self = Self { stops: true, cuts: true, wipes: true, restores: true };
+    /// Nothing of it.
+    pub const NONE: Self = Self { stops: false, cuts: false, wipes: false, restores: false };
+}
+
+/// The service behind the brokers of a [`Subject`], and the harm that a case does to it while they are open.
+///
+/// Each method returns once it is done: what is said to be up takes connections. What the capabilities exclude is never called.
+#[async_trait]
+pub trait Backend: Debug + Send + Sync {
+    /// Which of the methods can be called.
+    fn capabilities(&self) -> Capabilities;
+
+    /// Ends the service, as a crash would if that can be done; nobody can connect any more.
+    async fn stop(&self) {
+        panic!("{self:?} can't be stopped");
+    }
+
+    /// Starts it again, with what a [durable](Durability::Durable) broker keeps.
+    async fn start(&self) {
+        panic!("{self:?} can't be started");
+    }
+
+    /// [Stops](Self::stop) and [starts](Self::start) it.
+    async fn restart(&self) {
+        self.stop().await;
+        self.start().await;
+    }
+
+    /// Throws away everything that it holds. It is up afterwards.
+    async fn wipe(&self) {
+        panic!("{self:?} can't be wiped");
+    }
+
+    /// A copy of everything that it holds now. It is up afterwards.
+    async fn snapshot(&self) -> Box<dyn Any + Send> {
+        panic!("{self:?} can't be copied");
+    }
+
+    /// Puts a copy in the place of what it holds now. It is up afterwards.
+    async fn restore(&self, copy: Box<dyn Any + Send>) {
+        drop(copy);
+        panic!("{self:?} can't be wound back");
+    }
+
+    /// Cuts all connections to it, now; they can be made again at once.
+    async fn lose_live(&self) {
+        panic!("connections to {self:?} can't be cut");
+    }
+}
+
+async fn in_time<F: Future>(what: &str, future: F) -> F::Output {
+    match timeout(PATIENCE, future).await {
+        Ok(output) => output,
+        Err(_) => panic!("not in time: {what}"),
+    }
+}
+
+/// Makes a test of every case. `broker_suite!(memory, async { Subject::new(…) })`: of those for every broker;
+/// `broker_suite!(shared redis, async { … })`: of these and of those for brokers that several nodes share. With
+/// `, faults: async { … }` the cases that harm the backend get their subject from there.
 #[macro_export]
 macro_rules! broker_suite {
+    (shared $name:ident, $subject:expr) => {
+        $crate::broker_suite!(shared $name, $subject, faults: $subject);
+    };
+    (shared $name:ident, $subject:expr, faults: $private:expr) => {
+        mod $name {
+            use super::*;
+            $crate::broker_suite!(@every $subject);
+            $crate::broker_suite!(@cases $subject,
+                g1_two_nodes_publish_at_once_and_all_see_one_order
+                g2_a_node_that_joins_late_sees_what_comes_where_the_others_do
+                g5_a_stalled_node_holds_up_no_other
+                g5_a_node_that_dies_blocks_nothing
+                g6_each_history_settles_for_itself
+                g6_another_node_takes_the_history_over
+                g7_a_clock_that_went_back_gives_no_place_twice
+                g7_a_history_that_comes_back_begins_no_epoch
+                g9_the_other_nodes_go_on
+                open_refuses_another_number_of_logs
+            );
+            $crate::broker_suite!(@cases $private,
+                g7_a_wiped_backend_goes_on_in_a_greater_epoch
+                g7_an_old_copy_put_back_gives_no_place_twice
+                g8_cut_connections_lose_nothing
+                g8_a_restart_loses_nothing_that_was_accepted
+                g8_publishers_are_refused_at_once_while_the_backend_is_away
+            );
+        }
+    };
     ($name:ident, $subject:expr) => {
         mod $name {
             use super::*;
-            $crate::broker_suite!(@cases $subject,
-                g1_all_readers_see_one_order_whoever_publishes, g1_positions_grow, g2_a_late_reader_gets_everything_from_where_it_starts,
-                g2_a_reader_of_the_present_gets_only_what_comes, g3_accepted_entries_are_read_back_as_they_were,
-                g4_each_receipt_is_told_once, g5_a_full_log_refuses_and_settling_makes_room, g5_an_oversized_entry_is_refused_for_good,
-                g6_the_history_reads_again_what_it_has_not_settled, g7_a_new_life_begins_after_the_floor,
-                g9_a_closed_broker_refuses_and_streams_end, dropped_readers_hold_nothing, status_tells_depths);
+            $crate::broker_suite!(@every $subject);
         }
     };
-    (@cases $subject:expr, $($case:ident),*) => {
+    (@every $subject:expr) => {
+        $crate::broker_suite!(@cases $subject,
+            g1_all_readers_see_one_order_whoever_publishes
+            g1_positions_grow
+            g2_a_late_reader_gets_everything_from_where_it_starts
+            g2_a_reader_of_the_present_gets_only_what_comes
+            g2_the_last_so_many_are_to_be_had
+            g2_a_reader_that_comes_back_misses_nothing
+            g3_accepted_entries_are_read_back_as_they_were
+            g3_the_largest_entry_is_taken
+            g4_each_receipt_is_told_once
+            g5_a_full_log_refuses_and_settling_makes_room
+            g5_an_oversized_entry_is_refused_for_good
+            g5_a_stalled_reader_holds_up_nobody
+            g5_dropped_readers_hold_nothing
+            g6_the_history_reads_again_what_it_has_not_settled
+            g6_without_a_history_nodes_settle
+            g7_a_new_life_begins_after_the_floor
+            g7_a_position_that_is_gone_is_told_lost
+            g9_a_closed_broker_refuses_and_streams_end
+            status_tells_depths
+        );
+    };
+    (@cases $subject:expr, $($case:ident)*) => {
         $(
             #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $case() {
@@ -46,283 +318,4 @@ macro_rules! broker_suite {
             }
         )*
     };
-}
-
-const LOG: LogId = LogId(0);
-
-struct Told(mpsc::UnboundedSender<(u64, Result<Option<Position>>)>, u64);
-
-impl Completion for Told {
-    fn accepted(self: Box<Self>, position: Option<Position>) {
-        let _ = self.0.send((self.1, Ok(position)));
-    }
-
-    fn failed(self: Box<Self>, error: Error) {
-        let _ = self.0.send((self.1, Err(error)));
-    }
-}
-
-fn message(text: &str) -> Message {
-    Message {
-        id: MessageId::now_v7(),
-        room: RoomId::new("room").expect("a valid name"),
-        sender: "1".into(),
-        kind: kind::TEXT,
-        body: text.to_owned().into(),
-        digest: 1,
-        at: Timestamp::now(),
-        node: "n".into(),
-        session: 0,
-        origin: "".into(),
-    }
-}
-
-fn entry(text: &str) -> Entry {
-    Entry::new(LOG, &message(text))
-}
-
-async fn opened(subject: &Subject) -> &Arc<dyn Broker> {
-    subject.broker.open(&Opening::new("n").with_history("h", 0)).await.expect("opens");
-    &subject.broker
-}
-
-/// Submits and waits until the entry was accepted.
-async fn publish(broker: &Arc<dyn Broker>, text: &str) {
-    let (tell, mut told) = mpsc::unbounded_channel();
-    broker.submit(entry(text), Receipt::new(Box::new(Told(tell, 0)))).expect("taken");
-    let (_, result) = in_time(told.recv()).await.expect("told");
-    result.expect("accepted");
-}
-
-async fn in_time<F: Future>(future: F) -> F::Output {
-    timeout(PATIENCE, future).await.expect("in time")
-}
-
-type Events = BoxStream<'static, Result<Event>>;
-
-/// A reader that stands where it was told, and where that is.
-async fn attach(broker: &Arc<dyn Broker>, reader: Reader, from: From) -> (Events, Position) {
-    let mut events = broker.read(LOG, reader, from).await.expect("read");
-    loop {
-        match in_time(events.next()).await.expect("an event").expect("no error") {
-            Event::Attached(position) => return (events, position),
-            Event::Lost { .. } => {}
-            other => panic!("the first event is {other:?}"),
-        }
-    }
-}
-
-async fn next(events: &mut Events, n: usize) -> Vec<Delivered> {
-    let mut all = Vec::new();
-    while all.len() < n {
-        match in_time(events.next()).await.expect("an event").expect("no error") {
-            Event::Batch(batch) => all.extend(batch),
-            other => panic!("{other:?} after {} of {n} entries", all.len()),
-        }
-    }
-    assert_eq!(all.len(), n, "no more than was published");
-    all
-}
-
-fn texts(entries: &[Delivered]) -> Vec<String> {
-    let body = |entry: &Delivered| Message::decode(entry.bytes.clone()).expect("a message").body;
-    entries.iter().map(|entry| String::from_utf8_lossy(&body(entry)).into_owned()).collect()
-}
-
-/// Guarantee 1: two publishers at once, two readers, one order, and each publisher's own order within it.
-pub async fn g1_all_readers_see_one_order_whoever_publishes(subject: Subject) {
-    let broker = opened(&subject).await;
-    let each = (subject.full_at / 2).min(200);
-    let (mut one, _) = attach(broker, Reader::Node, From::Present).await;
-    let (mut other, _) = attach(broker, Reader::History, From::Oldest).await;
-    let publisher = |name: &'static str| {
-        let broker = Arc::clone(broker);
-        tokio::spawn(async move {
-            for i in 0..each {
-                broker.submit(entry(&format!("{name}{i}")), Receipt::ignored()).expect("taken");
-                tokio::task::yield_now().await;
-            }
-        })
-    };
-    let publishers = [publisher("a"), publisher("b")];
-    let (seen, seen_by_other) = (next(&mut one, 2 * each).await, next(&mut other, 2 * each).await);
-    for publisher in publishers {
-        publisher.await.expect("published");
-    }
-    assert_eq!(seen, seen_by_other);
-    for name in ["a", "b"] {
-        let of_one: Vec<_> = texts(&seen).into_iter().filter(|text| text.starts_with(name)).collect();
-        assert_eq!(of_one, (0..each).map(|i| format!("{name}{i}")).collect::<Vec<_>>());
-    }
-}
-
-/// Guarantee 1: positions only grow, and begin after where the reader was attached.
-pub async fn g1_positions_grow(subject: Subject) {
-    let broker = opened(&subject).await;
-    let (mut events, mut last) = attach(broker, Reader::Node, From::Present).await;
-    for i in 0..5 {
-        publish(broker, &i.to_string()).await;
-    }
-    for entry in next(&mut events, 5).await {
-        assert!(entry.position > last, "{} after {last}", entry.position);
-        last = entry.position;
-    }
-}
-
-/// Guarantee 2: from the oldest entry, and from any position in between.
-pub async fn g2_a_late_reader_gets_everything_from_where_it_starts(subject: Subject) {
-    let broker = opened(&subject).await;
-    for i in 0..6 {
-        publish(broker, &i.to_string()).await;
-    }
-    let (mut events, _) = attach(broker, Reader::History, From::Oldest).await;
-    let all = next(&mut events, 6).await;
-    assert_eq!(texts(&all), ["0", "1", "2", "3", "4", "5"]);
-    if broker.profile().rewinds {
-        let (mut events, position) = attach(broker, Reader::Node, From::After(all[2].position)).await;
-        assert_eq!(position, all[2].position);
-        assert_eq!(next(&mut events, 3).await, all[3..]);
-    }
-}
-
-/// Guarantee 2: the present begins when the reader is attached.
-pub async fn g2_a_reader_of_the_present_gets_only_what_comes(subject: Subject) {
-    let broker = opened(&subject).await;
-    publish(broker, "before").await;
-    let (mut events, _) = attach(broker, Reader::Node, From::Present).await;
-    publish(broker, "after").await;
-    assert_eq!(texts(&next(&mut events, 1).await), ["after"]);
-}
-
-/// Guarantee 3.
-pub async fn g3_accepted_entries_are_read_back_as_they_were(subject: Subject) {
-    let broker = opened(&subject).await;
-    let (mut events, _) = attach(broker, Reader::Node, From::Present).await;
-    let awkward = Message { body: (0..=255u8).collect::<Vec<_>>().into(), ..message("") };
-    broker.submit(Entry::new(LOG, &awkward), Receipt::ignored()).expect("taken");
-    let back = next(&mut events, 1).await;
-    assert_eq!(Message::decode(back[0].bytes.clone()).expect("a message"), awkward);
-}
-
-/// Guarantee 4: accepted or failed, once; the positions that are told are those that readers see.
-pub async fn g4_each_receipt_is_told_once(subject: Subject) {
-    let broker = opened(&subject).await;
-    let n = subject.full_at.min(100) as u64;
-    let (tell, mut told) = mpsc::unbounded_channel();
-    for i in 0..n {
-        broker.submit(entry(&i.to_string()), Receipt::new(Box::new(Told(tell.clone(), i)))).expect("taken");
-    }
-    drop(tell);
-    let (mut events, _) = attach(broker, Reader::History, From::Oldest).await;
-    let seen = next(&mut events, n as usize).await;
-    let mut receipts = Vec::new();
-    while let Some((i, result)) = in_time(told.recv()).await {
-        let position = result.expect("accepted");
-        assert!(position.is_none_or(|position| position == seen[i as usize].position));
-        receipts.push(i);
-    }
-    receipts.sort_unstable();
-    assert_eq!(receipts, (0..n).collect::<Vec<_>>());
-}
-
-/// Guarantee 5.
-pub async fn g5_a_full_log_refuses_and_settling_makes_room(subject: Subject) {
-    let broker = opened(&subject).await;
-    let (mut events, _) = attach(broker, Reader::History, From::Oldest).await;
-    let mut taken = 0;
-    let refused = loop {
-        assert!(taken <= subject.full_at, "{taken} entries were taken");
-        match broker.submit(entry(&taken.to_string()), Receipt::ignored()) {
-            Ok(()) => taken += 1,
-            Err(Refused { error, .. }) => break error,
-        }
-    };
-    assert!(refused.is_transient(), "{refused}");
-    let all = next(&mut events, taken).await;
-    assert_eq!(texts(&all), (0..taken).map(|i| i.to_string()).collect::<Vec<_>>(), "nothing was dropped");
-    broker.settle(LOG, all[taken - 1].position).await.expect("settled");
-    publish(broker, "there is room again").await;
-    assert_eq!(texts(&next(&mut events, 1).await), ["there is room again"]);
-}
-
-/// Guarantee 5: the sender is told that it will never succeed.
-pub async fn g5_an_oversized_entry_is_refused_for_good(subject: Subject) {
-    let broker = opened(&subject).await;
-    let mut large = entry("");
-    large.bytes = vec![0; broker.profile().largest_entry + 1].into();
-    let refused = broker.submit(large, Receipt::ignored()).expect_err("too large");
-    assert_eq!(refused.error.kind(), ErrorKind::Invalid);
-    publish(broker, "others go on").await;
-}
-
-/// Guarantee 6.
-pub async fn g6_the_history_reads_again_what_it_has_not_settled(subject: Subject) {
-    let broker = opened(&subject).await;
-    for i in 0..6 {
-        publish(broker, &i.to_string()).await;
-    }
-    let settled = {
-        let (mut events, _) = attach(broker, Reader::History, From::Oldest).await;
-        let all = next(&mut events, 6).await;
-        broker.settle(LOG, all[2].position).await.expect("settled");
-        all[2].position
-    };
-    let (mut events, _) = attach(broker, Reader::History, From::After(settled)).await;
-    assert_eq!(texts(&next(&mut events, 3).await), ["3", "4", "5"]);
-}
-
-/// Guarantee 7.
-pub async fn g7_a_new_life_begins_after_the_floor(subject: Subject) {
-    let floor = u64::MAX / 2;
-    subject.broker.open(&Opening::new("n").with_history("h", floor)).await.expect("opens");
-    let (_events, position) = attach(&subject.broker, Reader::Node, From::Present).await;
-    assert!(position.epoch > floor, "{position}");
-}
-
-/// Guarantee 9.
-pub async fn g9_a_closed_broker_refuses_and_streams_end(subject: Subject) {
-    let broker = opened(&subject).await;
-    let (mut events, _) = attach(broker, Reader::Node, From::Present).await;
-    publish(broker, "last").await;
-    broker.close().await.expect("closed");
-    let refused = broker.submit(entry("too late"), Receipt::ignored()).expect_err("closed");
-    assert_eq!(refused.error.kind(), ErrorKind::Closed);
-    assert_eq!(texts(&next(&mut events, 1).await), ["last"]);
-    assert!(in_time(events.next()).await.is_none(), "the stream ends");
-    match broker.read(LOG, Reader::Node, From::Present).await {
-        Err(error) => assert_eq!(error.kind(), ErrorKind::Closed),
-        Ok(events) => drop(in_time(events.collect::<Vec<_>>()).await),
-    }
-}
-
-/// Guarantee 5: a reader that is gone keeps nothing from being settled.
-pub async fn dropped_readers_hold_nothing(subject: Subject) {
-    let broker = opened(&subject).await;
-    for round in 0..4 {
-        let (mut events, _) = attach(broker, Reader::Node, From::Present).await;
-        let (history, _) = attach(broker, Reader::History, From::Present).await;
-        let n = subject.full_at / 2;
-        for i in 0..n {
-            publish(broker, &format!("{round}.{i}")).await;
-        }
-        let seen = next(&mut events, n).await;
-        drop(history);
-        broker.settle(LOG, seen[n - 1].position).await.expect("settled");
-    }
-}
-
-/// The depth of a log is what was not settled.
-pub async fn status_tells_depths(subject: Subject) {
-    let broker = opened(&subject).await;
-    let (mut events, _) = attach(broker, Reader::History, From::Oldest).await;
-    for i in 0..3 {
-        publish(broker, &i.to_string()).await;
-    }
-    let seen = next(&mut events, 3).await;
-    let status = broker.status().await;
-    assert!(status.healthy, "{}", status.detail);
-    assert_eq!(status.depths.len(), usize::from(broker.profile().logs));
-    assert_eq!(status.depths[0], 3);
-    broker.settle(LOG, seen[1].position).await.expect("settled");
-    assert_eq!(broker.status().await.depths[0], 1);
 }

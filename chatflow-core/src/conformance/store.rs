@@ -164,6 +164,7 @@ macro_rules! store_suite {
             rooms_are_listed_by_name_with_their_last_message
             the_last_epoch_is_that_of_the_furthest_cursor
             g7_a_log_begins_in_the_epoch_of_its_first_commit
+            g7_a_history_begins_again_where_it_was_skipped_to
             a_closed_store_says_so
         );
     };

@@ -18,13 +18,15 @@ use crate::dedup::Dedup;
 use crate::pipeline::{Pipeline, Progress};
 use crate::rate::UserBuckets;
 use crate::registry::{LocalRegistry, RoomRegistry};
-use crate::relay::{Gate, Relay, Show};
+use crate::relay::{Gate, Relay, Show, State};
 use crate::stats::Counters;
 use crate::store::{DeadLetters, MemoryDeadLetters, MessageStore};
 use crate::{
     ChatCodec, ChatValidator, Codec, Error, ErrorKind, Hooks, Live, MessageId, MessageValidator, NoHooks, NodeId, Result, RoomId, Settings,
 };
 
+/// How long reading the logs may take at the start.
+const START: Duration = Duration::from_secs(30);
 /// News of the history that may wait for a relay.
 const NEWS: usize = 64;
 
@@ -166,23 +168,34 @@ impl EngineBuilder {
         let store = self.store;
         let node = self.node.unwrap_or_else(|| format!("node-{}", &MessageId::new_v4().simple().to_string()[..8]).into());
         let opening = match &store {
-            Some(store) => Opening::new(node.clone()).with_history(store.identity(), store.last_epoch().await?),
+            Some(store) => {
+                let logs = (0..broker.profile().logs).map(LogId);
+                let floors = futures::future::try_join_all(logs.map(|log| store.watermark(log))).await?;
+                let opening = Opening::new(node.clone()).with_history(store.identity(), store.last_epoch().await?);
+                opening.with_floors(floors.iter().map(|watermark| watermark.epoch).collect())
+            }
             None => Opening::new(node.clone()),
         };
         broker.open(&opening).await?;
         let logs = broker.profile().logs;
         let counters = Arc::new(Counters::default());
-        let answers = Answers::new(logs, broker.profile().durability, Arc::clone(&counters));
+        let profile = broker.profile();
+        let answers = Answers::new(logs, profile.durability, store.is_some(), Arc::clone(&counters));
+        // What nodes make of repeats has to be the same whenever they were started.
+        let dedup_messages =
+            if profile.shared { settings.dedup_messages.min(profile.retains as usize).max(1) } else { settings.dedup_messages };
         let local = || Arc::new(LocalRegistry::new(logs, &settings, store.is_none())) as Arc<dyn RoomRegistry>;
         let registry = self.registry.unwrap_or_else(local);
         let show = Show { codec: Arc::clone(&self.codec), node: node.clone() };
         let mut tasks = Tasks::default();
         let writers: Vec<_> = store.iter().flat_map(|_| (0..logs).map(|_| Progress::new())).collect();
         let dead_letters = self.dead_letters.unwrap_or_else(|| Arc::new(MemoryDeadLetters::default()));
-        let gated = settings.live == Live::Committed && broker.profile().durability == Durability::Volatile;
+        let (mut attaching, mut news_of) = (Vec::new(), Vec::new());
+        let gated = settings.live == Live::Committed && profile.durability == Durability::Volatile;
         for log in (0..logs).map(LogId) {
             let (news, heard) = mpsc::channel(NEWS);
-            let dedup = || Dedup::new(settings.dedup_messages, settings.dedup_window);
+            let dedup = || Dedup::new(dedup_messages, settings.dedup_window);
+            let (ready, is_ready) = oneshot::channel();
             let gate = match &store {
                 Some(_) if gated => Gate::Committed(heard),
                 Some(_) => Gate::Accepted(dedup(), Some(heard)),
@@ -198,29 +211,36 @@ impl EngineBuilder {
                 hooks: self.hooks.clone(),
                 delivery: settings.delivery,
                 gate,
-                state: Default::default(),
+                past: if profile.shared { dedup_messages as u64 } else { 0 },
+                state: State::new(ready),
             };
-            let (attached, is_attached) = oneshot::channel();
-            tasks.relays.push(tokio::spawn(relay.run(attached)));
-            let _ = is_attached.await;
-            if let Some(store) = &store {
-                let pipeline = Pipeline {
-                    log,
-                    node: node.clone(),
-                    broker: Arc::clone(&broker),
-                    store: Arc::clone(store),
-                    dead_letters: Arc::clone(&dead_letters),
-                    counters: Arc::clone(&counters),
-                    progress: Arc::clone(&writers[usize::from(log.0)]),
-                    news,
-                    batch_rows: settings.batch_rows,
-                    batch_bytes: settings.batch_bytes,
-                };
-                let (claimed, is_claimed) = oneshot::channel();
-                tasks.writers.push(tokio::spawn(pipeline.run(claimed)));
-                let ended = || Error::new(ErrorKind::Internal, "engine", "a writer ended while starting");
-                is_claimed.await.map_err(|_| ended())??;
-            }
+            tasks.relays.push(tokio::spawn(relay.run()));
+            attaching.push(is_ready);
+            news_of.push(news);
+        }
+        // Before the writers: what they say of an entry is of use to a relay that stands in the log.
+        for is_ready in attaching {
+            let slow = || Error::new(ErrorKind::Timeout, "broker", "the logs can't be read: nothing came back within 30 s");
+            let _ = tokio::time::timeout(START, is_ready).await.map_err(|_| slow())?;
+        }
+        for (log, news) in (0..logs).map(LogId).zip(news_of) {
+            let Some(store) = &store else { break };
+            let pipeline = Pipeline {
+                log,
+                node: node.clone(),
+                broker: Arc::clone(&broker),
+                store: Arc::clone(store),
+                dead_letters: Arc::clone(&dead_letters),
+                counters: Arc::clone(&counters),
+                progress: Arc::clone(&writers[usize::from(log.0)]),
+                news,
+                batch_rows: settings.batch_rows,
+                batch_bytes: settings.batch_bytes,
+            };
+            let (claimed, is_claimed) = oneshot::channel();
+            tasks.writers.push(tokio::spawn(pipeline.run(claimed)));
+            let ended = || Error::new(ErrorKind::Internal, "engine", "a writer ended while starting");
+            is_claimed.await.map_err(|_| ended())??;
         }
         let catch_ups = Semaphore::new(settings.catch_ups);
         let inner = Arc::new(Inner {

@@ -12,7 +12,7 @@ use tokio::sync::Semaphore;
 use super::types::Ack;
 use crate::answers::{Answers, Pending, Reply};
 use crate::auth::{Authenticator, Authorizer};
-use crate::broker::{Broker, Durability, Entry, Receipt};
+use crate::broker::{Broker, Durability, Entry};
 use crate::pipeline::Progress;
 use crate::rate::UserBuckets;
 use crate::registry::{Outlet, RoomRegistry};
@@ -107,6 +107,7 @@ impl Inner {
             answers: Arc::clone(&self.answers),
             log,
             id: message.id,
+            digest: message.digest,
             room: message.room,
             at: message.at,
             client_timestamp: draft.timestamp.clone(),
@@ -116,7 +117,7 @@ impl Inner {
             reply,
         };
         taken();
-        match self.broker.submit(entry, Receipt::new(Box::new(pending))) {
+        match self.broker.submit(entry, self.answers.receipt(pending)) {
             Ok(()) => self.counters.accepted.add(1),
             // The answer's one way to the sender is its receipt.
             Err(refused) => refused.receipt.failed(refused.error),
@@ -136,17 +137,27 @@ impl std::fmt::Debug for Inner {
 pub(crate) struct Connections {
     shards: Vec<Mutex<HashMap<u64, Arc<Outlet>>>>,
     next: AtomicU64,
+    /// Where they may go when the node shuts down.
+    alternates: Mutex<Vec<String>>,
 }
 
 impl Connections {
     pub(crate) fn new() -> Self {
         // A session's number is not given again by the next life of the node.
         let first = (Timestamp::now().0 as u64) << 16;
-        Self { shards: (0..SHARDS).map(|_| Mutex::default()).collect(), next: AtomicU64::new(first) }
+        Self { shards: (0..SHARDS).map(|_| Mutex::default()).collect(), next: AtomicU64::new(first), alternates: Mutex::default() }
     }
 
     pub(crate) fn next_session(&self) -> u64 {
         self.next.fetch_add(1, SeqCst)
+    }
+
+    pub(crate) fn set_alternates(&self, urls: Vec<String>) {
+        *self.alternates.lock() = urls;
+    }
+
+    pub(crate) fn alternates(&self) -> Vec<String> {
+        self.alternates.lock().clone()
     }
 
     fn shard(&self, session: u64) -> &Mutex<HashMap<u64, Arc<Outlet>>> {

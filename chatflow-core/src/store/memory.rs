@@ -36,8 +36,8 @@ struct Log {
     generation: u64,
     held: bool,
     through: Position,
-    /// The epoch of the first commit.
-    began: Option<u64>,
+    /// Where the history begins: with the epoch of the first commit, or where it was skipped to.
+    began: Option<Position>,
 }
 
 impl MemoryStore {
@@ -99,7 +99,7 @@ impl History {
         }
         let log = self.held(lease)?;
         log.through = log.through.max(through);
-        log.began.get_or_insert(through.epoch);
+        log.began.get_or_insert(Position::new(through.epoch, 0));
         Ok(exceptions)
     }
 
@@ -116,7 +116,7 @@ impl History {
     fn page(&self, log: LogId, room: &RoomId, query: &PageQuery) -> Page {
         let log = self.logs.get(&log).copied().unwrap_or_default();
         let through = log.through;
-        let since = Position::new(log.began.unwrap_or(0), 0).max(self.trimmed.get(room).copied().unwrap_or_default());
+        let since = log.began.unwrap_or_default().max(self.trimmed.get(room).copied().unwrap_or_default());
         let after = query.after.unwrap_or(Position::ZERO);
         let upper = query.before.filter(|before| *before <= through).map_or(Bound::Included(through), Bound::Excluded);
         let empty = after >= through || query.before.is_some_and(|before| before <= after);
@@ -169,6 +169,16 @@ impl MessageStore for MemoryStore {
 
     async fn commit(&self, lease: &Lease, batch: &[Stored], through: Position) -> Result<Vec<(usize, Exception)>> {
         self.write(|history| history.commit(lease, batch, through, self.messages_per_room))
+    }
+
+    async fn skip(&self, lease: &Lease, to: Position) -> Result<()> {
+        self.write(|history| {
+            let log = history.held(lease)?;
+            if to > log.through {
+                (log.through, log.began) = (to, Some(to));
+            }
+            Ok(())
+        })
     }
 
     async fn watermark(&self, log: LogId) -> Result<Position> {

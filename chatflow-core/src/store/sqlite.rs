@@ -189,6 +189,11 @@ impl MessageStore for SqliteStore {
         self.write(|reply| Request::Commit { lease, batch, through, reply }).await
     }
 
+    async fn skip(&self, lease: &Lease, to: Position) -> Result<()> {
+        let lease = lease.clone();
+        self.write(|reply| Request::Skip { lease, to, reply }).await
+    }
+
     async fn watermark(&self, log: LogId) -> Result<Position> {
         self.read(move |db| reader::watermark(db, log)).await
     }

@@ -72,7 +72,7 @@ pub(super) const KEYS: &[Key] = &[
     key(
         "server.public_url",
         Form("an http:// or https:// URL without a path, or empty"),
-        "How browsers reach this server, when a proxy changes the Host header: its origin is taken as same-origin.",
+        "How clients reach this server, when that is not the address that it listens on: other nodes and clients are told it, and its origin is taken as same-origin.",
     ),
     key(
         "server.origins",
@@ -84,7 +84,17 @@ pub(super) const KEYS: &[Key] = &[
     key(
         "node.id",
         Form("1 to 64 of A-Z a-z 0-9 . _ -, or empty"),
-        "This node's name, unique among the nodes that share a store, and the same after a restart. Empty: host name and port.",
+        "This node's name, unique among the nodes that share a store, a broker or a directory, and the same after a restart. Empty: host name and port.",
+    ),
+    key(
+        "node.roles",
+        Form("a list of one or more of gateway, history, api"),
+        "What the node does: gateway serves WebSockets, history writes the history, api answers /api/v1.",
+    ),
+    key(
+        "cluster.directory",
+        Form("none, broker:, redis://HOST, rediss://HOST, redis-cluster://HOST,HOST, rediss-cluster://HOST,HOST, or empty"),
+        "Where nodes find each other. Empty: through the broker where nodes share it (broker:), else none.",
     ),
     key(
         "rooms.allow",
@@ -96,11 +106,26 @@ pub(super) const KEYS: &[Key] = &[
         Form("up to 63 of A-Z a-z 0-9 _ -"),
         "Taken off the front of a room's name in a URL or message: with \"room\", room7 is another name of room 7.",
     ),
-    key("broker.url", Form("memory:"), "The broker."),
+    key(
+        "broker.url",
+        Form(
+            "memory:, redis://HOST, rediss://HOST, redis-cluster://HOST,HOST, rediss-cluster://HOST,HOST, amqp://HOST, amqps://HOST or sqs://REGION",
+        ),
+        "The broker. Users and passwords go into the URL as in redis://user:password@host:6379; for sqs: they come from the environment.",
+    ),
+    key(
+        "broker.prefix",
+        Form("1 to 32 of A-Z a-z 0-9 _ -"),
+        "What all names at a broker that nodes share, and in a directory, begin with: nodes with the same one belong together.",
+    ),
     key("broker.logs", Number(1, 1024), "Logs that rooms are spread over."),
-    key("broker.entries", Number(16, MANY), "The most messages of one log that wait for the history (memory: only)."),
-    key("broker.bytes", Number(1 << 16, 64 * GIB), "The most bytes of one log that wait for the history (memory: only)."),
-    key("broker.retain", Number(0, MANY), "Messages of each log that stay readable once the history has them (memory: only)."),
+    key("broker.entries", Number(16, MANY), "The most messages of one log that wait for the history."),
+    key("broker.bytes", Number(1 << 16, 64 * GIB), "The most bytes of one log that wait for the history."),
+    key(
+        "broker.retain",
+        Number(0, MANY),
+        "Messages of each log that stay readable once the history has them (RabbitMQ keeps whole segments instead).",
+    ),
     key("store.url", Form("none, memory: or sqlite:FILE"), "The history."),
     key("store.readers", Number(1, 64), "Connections that read beside the writer (sqlite: only)."),
     key("store.keep", Number(1, MANY), "The newest messages of each room that are kept (memory: only)."),
@@ -139,7 +164,16 @@ pub(super) const KEYS: &[Key] = &[
     key("engine.authentication", Time(100, HOUR), "How long finding out who connects may take."),
     key("engine.write", Time(100, HOUR), "How long the last frames of a closing connection may take."),
     key("limits.connections", Number(0, 10_000_000), "WebSocket connections on this node, beyond which 503 is answered; 0 = off."),
-    key("limits.connections_per_address", Number(0, 10_000_000), "The same for one client address (loopback is exempt); 0 = off."),
+    key(
+        "limits.connections_per_address",
+        Number(0, 10_000_000),
+        "The same for one client address (loopback is exempt; behind a trusted proxy the forwarded address counts); 0 = off.",
+    ),
+    key(
+        "limits.trusted_proxies",
+        Form("a list of IP addresses and networks such as \"10.0.0.0/8\""),
+        "Proxies whose X-Forwarded-For says who the client is. From others the header is ignored.",
+    ),
     key("limits.body", Number(1024, 16 << 20), "The largest HTTP body, in bytes."),
     key("limits.headers", Number(8192, 1 << 20), "The largest HTTP request head, in bytes."),
     key("limits.handshake", Time(50, 600_000), "How long a client may take to send a request, and stay silent between two."),

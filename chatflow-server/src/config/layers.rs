@@ -205,6 +205,8 @@ impl Layers {
         let kinds = &config.validator.kinds;
         let faults = [
             ("node.id", !word(&config.node.id, 64, "._-")),
+            ("node.roles", config.node.roles.is_empty()),
+            ("broker.prefix", config.broker.prefix.is_empty() || !word(&config.broker.prefix, 32, "_-")),
             ("rooms.strip_prefix", !word(&config.rooms.strip_prefix, 63, "_-")),
             ("server.public_url", !config.server.public_url.is_empty() && !is_origin(&config.server.public_url)),
             ("server.origins", !config.server.origins.iter().all(|origin| is_origin(origin) && !origin.ends_with('/'))),

@@ -32,6 +32,11 @@ impl BackendUrl {
         Self(url.into())
     }
 
+    /// The URL itself, to connect with.
+    pub(crate) fn reveal(&self) -> &str {
+        &self.0
+    }
+
     /// The scheme, and what comes after its colon; a text without a colon is all scheme.
     pub(crate) fn split(&self) -> (&str, &str) {
         self.0.split_once(':').unwrap_or((&self.0, ""))

@@ -49,6 +49,8 @@ fn the_environment_can_say_every_type() {
             ("CHATFLOW_ENGINE__DELIVERY", "answer-only"),
             ("CHATFLOW_LIMITS__PUBLISH_RATE_ANONYMOUS", "7"),
             ("CHATFLOW_SERVER__ADMIN_LISTEN", "127.0.0.1:0"),
+            ("CHATFLOW_NODE__ROLES", "api, gateway"),
+            ("CHATFLOW_LIMITS__TRUSTED_PROXIES", "10.0.0.0/8, ::1"),
         ],
         &[],
     )
@@ -60,6 +62,9 @@ fn the_environment_can_say_every_type() {
     assert_eq!(config.engine.delivery, chatflow_core::Delivery::AnswerOnly);
     assert_eq!(config.settings().publish_rate_anonymous, 7);
     assert!(config.server.admin_listen.is_some());
+    assert_eq!(config.node.roles, [Role::Api, Role::Gateway]);
+    assert!(config.limits.trusted_proxies.trust("::ffff:10.1.2.3".parse().unwrap()));
+    assert!(!config.limits.trusted_proxies.trust("::2".parse().unwrap()));
 }
 
 #[test]
@@ -85,6 +90,16 @@ fn what_is_wrong_is_told_in_one_line_with_key_value_and_what_is_allowed() {
             "log.level=loud",
             "log.level = \"loud\" (from --set): must be error, warn, info, debug, trace, or a filter such as \"info,chatflow_core=debug\"",
         ),
+        (
+            "node.roles=gateway,boss",
+            "node.roles = [\"gateway\", \"boss\"] (from --set): must be a list of one or more of gateway, history, api",
+        ),
+        ("node.roles=", "node.roles = [] (from --set): must be a list of one or more of gateway, history, api"),
+        (
+            "limits.trusted_proxies=10.0.0.0/33",
+            "limits.trusted_proxies = [\"10.0.0.0/33\"] (from --set): must be a list of IP addresses and networks such as \"10.0.0.0/8\"",
+        ),
+        ("broker.prefix=a.b", "broker.prefix = \"a.b\" (from --set): must be 1 to 32 of A-Z a-z 0-9 _ -"),
         ("nonsense", "--set \"nonsense\": must be section.key=value"),
     ] {
         assert_eq!(read("", &[], &[set]).unwrap_err().to_string(), expected);

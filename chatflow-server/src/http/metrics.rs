@@ -70,6 +70,7 @@ fn text(app: &App, stats: &Stats, uptime: f64) -> String {
     let node = app.engine.node().replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
     let labels = format!("{{node=\"{node}\",version=\"{}\"}}", env!("CARGO_PKG_VERSION"));
     line("chatflow_info", "gauge", "This node.", &labels, &1);
+    line("chatflow_nodes", "gauge", "Live nodes that this node knows, itself included.", "", &app.cluster.count());
     line("chatflow_uptime_seconds", "gauge", "Seconds since the start.", "", &uptime);
     if let Some(bytes) = resident_bytes() {
         line("process_resident_memory_bytes", "gauge", "Resident memory of the process.", "", &bytes);
@@ -85,6 +86,7 @@ fn json(app: &App, stats: &Stats, uptime: f64) -> Map<String, Value> {
     let process = [
         ("node", app.engine.node().to_string().into()),
         ("version", env!("CARGO_PKG_VERSION").into()),
+        ("nodes", app.cluster.count().into()),
         ("uptimeSeconds", uptime.into()),
         ("residentBytes", resident_bytes().into()),
     ];

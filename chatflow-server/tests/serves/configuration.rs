@@ -48,6 +48,31 @@ fn a_backend_that_there_isnt_is_a_fault_of_its_key() {
 }
 
 #[test]
+fn a_backend_that_was_left_out_is_named_with_the_way_to_get_it() {
+    for (url, feature, built) in [
+        ("redis://ada:hunter2@h", "redis", cfg!(feature = "redis")),
+        ("rediss-cluster://ada:hunter2@h,i", "redis", cfg!(feature = "redis")),
+        ("amqps://ada:hunter2@h", "rabbitmq", cfg!(feature = "rabbitmq")),
+        ("sqs://eu-west-1", "sqs", cfg!(feature = "sqs")),
+    ] {
+        if built {
+            continue;
+        }
+        let line = refused(&["--listen", "127.0.0.1:0", "--broker", url]);
+        let advice = format!("this program was built without the feature {feature}: cargo build -p chatflow-server --features {feature}");
+        assert!(line.ends_with(&advice) && !line.contains("hunter2"), "{line}");
+    }
+}
+
+#[test]
+fn a_directory_through_a_broker_of_ones_own_makes_no_sense() {
+    let line = refused(&["--listen", "127.0.0.1:0", "--store", "none", "--directory", "broker:"]);
+    assert!(line.contains("cluster.directory = \"broker:\": the memory broker is this node's own"), "{line}");
+    let line = refused(&["--listen", "127.0.0.1:0", "--store", "none", "--directory", "yellow-pages:"]);
+    assert!(line.contains("cluster.directory = \"yellow-pages:\": there is no such backend; it must be"), "{line}");
+}
+
+#[test]
 fn a_store_that_cant_be_opened_is_a_fault_and_leaks_no_password() {
     let line = refused(&["--listen", "127.0.0.1:0", "--store", "sqlite:/nowhere/at/all/chat.db"]);
     assert!(line.starts_with("chatflow-server: store.url = \"sqlite:/nowhere/at/all/chat.db\""), "{line}");

@@ -6,4 +6,9 @@ mod configuration;
 mod endpoints;
 mod handshakes;
 mod life;
+#[cfg(feature = "redis")]
+mod nodes;
 mod process;
+#[cfg(feature = "redis")]
+mod redis;
+mod roles;

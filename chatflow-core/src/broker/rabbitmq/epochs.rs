@@ -69,9 +69,9 @@ impl Epochs {
         self.chain.subscribe()
     }
 
-    /// Brings every log into an epoch that is not below what `least` says of it, and greater than `floor`. Someone
+    /// Brings every log into an epoch that is not below what `least` says of it. Someone
     /// [follows](Self::follow) meanwhile.
-    pub(super) async fn hello(&self, floor: u64, least: impl Fn(u16) -> u64) -> Result<()> {
+    pub(super) async fn hello(&self, least: impl Fn(u16) -> u64) -> Result<()> {
         self.write(Vec::new()).await?;
         loop {
             let turns: Vec<_> = {
@@ -84,8 +84,8 @@ impl Epochs {
                     );
                     return Err(error(ErrorKind::Config, text));
                 }
-                let short = |log: &u16| chain.current(*log) == 0 || chain.current(*log) <= floor || chain.current(*log) < least(*log);
-                let turn = |log| Turn { log, from: chain.current(log), to: fresh(chain.current(log).max(floor).max(least(log))) };
+                let short = |log: &u16| chain.current(*log) == 0 || chain.current(*log) < least(*log);
+                let turn = |log| Turn { log, from: chain.current(log), to: fresh(chain.current(log).max(least(log))) };
                 (0..ours).filter(short).map(turn).collect()
             };
             if turns.is_empty() {

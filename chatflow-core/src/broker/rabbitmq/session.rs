@@ -55,11 +55,12 @@ async fn connect(shared: &Arc<Shared>, links: &watch::Sender<Option<Arc<Session>
     let name = format!("chatflow {} {}", shared.config.prefix, shared.node());
     let link = Arc::new(Link::connect(&shared.uri, &name).await?);
     let (epochs, mut feed) = Epochs::open(Arc::clone(&link), Arc::clone(&shared.config), shared.life).await?;
-    let least = |log: u16| shared.logs.get(usize::from(log)).map_or(0, |log| log.place().0);
+    let seen = |log: u16| shared.logs.get(usize::from(log)).map_or(0, |log| log.place().0);
+    let least = |log: u16| seen(log).max(shared.floor_of(log));
     tokio::select! {
         error = epochs.follow(&mut feed) => return Err(error),
         error = link.broken() => return Err(error),
-        hello = epochs.hello(shared.floor(), least) => hello?,
+        hello = epochs.hello(least) => hello?,
     }
     let session = Arc::new(Session {
         link,

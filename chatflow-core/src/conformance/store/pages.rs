@@ -181,6 +181,21 @@ pub async fn g7_a_log_begins_in_the_epoch_of_its_first_commit(subject: &Subject)
     }
 }
 
+/// Guarantee 7: what was lost is not passed over in silence, and what was kept before it stays readable.
+pub async fn g7_a_history_begins_again_where_it_was_skipped_to(subject: &Subject) {
+    let store = &*subject.store;
+    let lease = claim(store, LOG).await;
+    store.commit(&lease, &batch("a", 1..=3), at(3)).await.expect("valid");
+    store.skip(&lease, at(9)).await.expect("valid");
+    store.skip(&lease, at(5)).await.expect("going back changes nothing");
+    store.commit(&lease, &batch("a", 10..=11), at(11)).await.expect("valid");
+    let all = page(store, "a", &PageQuery::latest(10)).await;
+    assert_eq!((all.since, all.through, all.messages.len()), (at(9), at(11), 5));
+    let newer = claim(store, LOG).await;
+    assert_eq!(store.skip(&lease, at(20)).await.expect_err("fenced").kind(), ErrorKind::Fenced);
+    assert_eq!(newer.through, at(11));
+}
+
 /// After `close` everything says `Closed`, and closing again is fine.
 pub async fn a_closed_store_says_so(subject: &Subject) {
     let store = &*subject.store;

@@ -130,6 +130,16 @@ pub(super) fn commit(
     Ok(exceptions)
 }
 
+/// Moves the cursor over what is lost, and the beginning of the history with it.
+pub(super) fn skip(db: &Connection, lease: &Lease, to: Position) -> Result<(), Stop> {
+    if to > held(db, lease)? {
+        let (epoch, offset) = place::halves(to);
+        db.prepare_cached("UPDATE logs SET epoch = ?1, \"offset\" = ?2, began = ?1, began_offset = ?2 WHERE log = ?3")?
+            .execute(params![epoch, offset, lease.log.0])?;
+    }
+    Ok(())
+}
+
 fn first_copy(db: &Connection, Stored { message, .. }: &Stored) -> Result<Option<Exception>, Stop> {
     let sql = "SELECT m.epoch, m.\"offset\", m.digest, r.name FROM messages m JOIN rooms r ON r.id = m.room WHERE m.id = ?";
     let first = db.prepare_cached(sql)?.query_row([&message.id.as_bytes()[..]], |row| {

@@ -52,7 +52,7 @@ pub(super) fn watermark(db: &Connection, log: LogId) -> rusqlite::Result<Positio
 
 /// Where the log's history begins.
 fn since(db: &Connection, log: LogId) -> rusqlite::Result<Position> {
-    let began = "SELECT began, 0 FROM logs WHERE log = ? AND began IS NOT NULL";
+    let began = "SELECT began, began_offset FROM logs WHERE log = ? AND began IS NOT NULL";
     Ok(db.prepare_cached(began)?.query_row([log.0], |row| place::position(row, 0)).optional()?.unwrap_or(Position::ZERO))
 }
 

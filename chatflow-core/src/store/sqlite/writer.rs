@@ -35,6 +35,11 @@ pub(super) enum Request {
         through: Position,
         reply: Reply<Vec<(usize, Exception)>>,
     },
+    Skip {
+        lease: Lease,
+        to: Position,
+        reply: Reply<()>,
+    },
     Claim {
         log: LogId,
         holder: NodeId,
@@ -132,6 +137,7 @@ impl Writer {
             Request::Commit { lease, batch, through, reply } => {
                 self.step(reply, answers, |db, numbers| commit::commit(db, numbers, &lease, &batch, through))
             }
+            Request::Skip { lease, to, reply } => self.step(reply, answers, |db, _| commit::skip(db, &lease, to)),
             Request::Claim { log, holder, reply } => self.step(reply, answers, |db, _| commit::claim(db, log, &holder)),
             Request::Release { lease, reply } => self.step(reply, answers, |db, _| commit::release(db, &lease)),
             Request::Probe => {
@@ -193,7 +199,7 @@ impl Request {
             match self {
                 Self::Commit { reply, .. } => drop(reply.send(Err(error))),
                 Self::Claim { reply, .. } => drop(reply.send(Err(error))),
-                Self::Release { reply, .. } => drop(reply.send(Err(error))),
+                Self::Skip { reply, .. } | Self::Release { reply, .. } => drop(reply.send(Err(error))),
                 Self::Probe => {}
             }
         })

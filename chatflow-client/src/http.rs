@@ -1,0 +1,71 @@
+//! One HTTP request to a server.
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Empty, Limited};
+use hyper::Request;
+use hyper::header::{ACCEPT, AUTHORIZATION, HOST};
+use hyper_util::rt::TokioIo;
+use serde_json::Value;
+
+use crate::{ConnectError, ConnectFailure, Endpoint, Transport};
+
+/// The largest body that is read, bytes.
+const LARGEST_BODY: usize = 4 << 20;
+
+/// A server's answer.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Answer {
+    /// The HTTP status.
+    pub status: u16,
+    /// `Null` when the body is no JSON.
+    pub body: Value,
+}
+
+impl Answer {
+    /// The body, if the status is one of success.
+    ///
+    /// # Errors
+    /// What the server's problem says, for a person; untrusted text.
+    pub fn success(self) -> Result<Value, String> {
+        if (200..300).contains(&self.status) {
+            return Ok(self.body);
+        }
+        let told = ["detail", "title", "code", "status"].iter().find_map(|name| self.body.get(name)?.as_str());
+        Err(format!("HTTP {}{}", self.status, told.map(|t| format!(": {t}")).unwrap_or_default()))
+    }
+}
+
+/// Gets `path` of a server, on a connection of its own. Has no time-out of its own; reads at most 4 MiB.
+///
+/// # Cancel safety
+/// Dropping the future drops the connection.
+///
+/// # Errors
+/// The server can't be reached, or gives no HTTP answer.
+pub async fn get(endpoint: &Endpoint, path: &str, token: Option<&str>) -> Result<Answer, ConnectError> {
+    let failed = |failure: ConnectFailure| ConnectError { url: endpoint.http_url(path), failure };
+    let broken = |problem: &dyn std::fmt::Display| failed(ConnectFailure::Network(problem.to_string()));
+    let transport = Transport::connect(endpoint).await.map_err(failed)?;
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(transport)).await.map_err(|e| broken(&e))?;
+    let mut request = Request::get(endpoint.path(path)).header(HOST, endpoint.authority()).header(ACCEPT, "application/json");
+    if let Some(token) = token {
+        request = request.header(AUTHORIZATION, format!("Bearer {token}"));
+    }
+    let request = request.body(Empty::<Bytes>::new()).map_err(|e| broken(&e))?;
+    let exchange = async {
+        let response = sender.send_request(request).await.map_err(|e| broken(&e))?;
+        let status = response.status().as_u16();
+        let body = Limited::new(response.into_body(), LARGEST_BODY).collect().await.map_err(|e| broken(&e))?.to_bytes();
+        Ok(Answer { status, body: serde_json::from_slice(&body).unwrap_or(Value::Null) })
+    };
+    // The connection's own part of it ends with the response; what goes wrong on it, the response tells.
+    let driver = async {
+        let _ = connection.await;
+        std::future::pending().await
+    };
+    tokio::select! {
+        answer = exchange => answer,
+        never = driver => never,
+    }
+}

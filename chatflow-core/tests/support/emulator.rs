@@ -1,0 +1,107 @@
+//! An emulator of SNS and SQS (LocalStack 4.3.0, a Python program) for the tests of this file alone, on a free port.
+
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// Ends with its owner, whichever way that ends: the shell reads from it.
+const SHELL: &str = r#""$0" -c "$1" >"$2/log" 2>&1 & pid=$!; cat >/dev/null; kill -9 $pid"#;
+
+/// LocalStack gives a message its sequence number and puts it in line in two steps, so two publishers at once can have their numbers
+/// and their messages the other way round. SNS can't.
+const PROGRAM: &str = r"
+import functools, threading
+import localstack.services.sns.provider as sns
+line = threading.Lock()
+def in_line(call):
+    @functools.wraps(call)
+    def alone(*args, **kwargs):
+        with line:
+            return call(*args, **kwargs)
+    return alone
+sns.SnsProvider.publish = in_line(sns.SnsProvider.publish)
+sns.SnsProvider.publish_batch = in_line(sns.SnsProvider.publish_batch)
+from localstack.runtime.main import main
+main()
+";
+
+/// A running emulator. What it holds is gone when it stops.
+#[derive(Debug)]
+pub(crate) struct Emulator {
+    port: u16,
+    process: Option<Child>,
+    files: tempfile::TempDir,
+}
+
+impl Emulator {
+    /// One that answers.
+    pub(crate) fn start() -> Self {
+        let port = TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("a free port").port();
+        let mut emulator = Self { port, process: None, files: tempfile::tempdir().expect("a folder") };
+        emulator.resume();
+        emulator
+    }
+
+    pub(crate) fn endpoint(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
+    }
+
+    /// Ends it at once.
+    pub(crate) fn stop(&mut self) {
+        if let Some(mut process) = self.process.take() {
+            drop(process.stdin.take());
+            process.wait().expect("it ends");
+        }
+    }
+
+    /// Starts it again, empty.
+    pub(crate) fn resume(&mut self) {
+        let python = std::env::var("CHATFLOW_LOCALSTACK").unwrap_or_else(|_| "/tmp/cf-localstack/bin/python".into());
+        let files = self.files.path();
+        let process = Command::new("sh")
+            .args(["-c", SHELL, &python, PROGRAM])
+            .arg(files)
+            .env("SERVICES", "sqs,sns")
+            .env("GATEWAY_LISTEN", format!("127.0.0.1:{}", self.port))
+            .env("FILESYSTEM_ROOT", files)
+            .envs([("DNS_ADDRESS", "0"), ("SKIP_SSL_CERT_DOWNLOAD", "1"), ("DISABLE_EVENTS", "1")])
+            .stdin(Stdio::piped())
+            .spawn()
+            .expect("a shell");
+        self.process = Some(process);
+        let began = Instant::now();
+        // Its first answer takes seconds and more than its health says.
+        while !self.answers() {
+            assert!(
+                began.elapsed() < Duration::from_secs(60),
+                "no emulator: {}",
+                std::fs::read_to_string(files.join("log")).unwrap_or_default()
+            );
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+
+    fn answers(&self) -> bool {
+        ["Action=ListTopics&Version=2010-03-31", "Action=ListQueues&Version=2012-11-05"].iter().zip(["sns", "sqs"]).all(|(body, service)| {
+            let request = format!(
+                "POST / HTTP/1.1\r\nHost: {service}.eu-west-1.amazonaws.com\r\nConnection: close\r\n\
+                 Authorization: AWS4-HMAC-SHA256 Credential=test/20260101/eu-west-1/{service}/aws4_request, SignedHeaders=host, Signature=0\r\n\
+                 Content-Type: application/x-www-form-urlencoded\r\nContent-Length: {}\r\n\r\n{body}",
+                body.len()
+            );
+            let mut answer = String::new();
+            let asked = TcpStream::connect(("127.0.0.1", self.port)).and_then(|mut socket| {
+                socket.write_all(request.as_bytes())?;
+                socket.read_to_string(&mut answer)
+            });
+            asked.is_ok() && answer.starts_with("HTTP/1.1 200")
+        })
+    }
+}
+
+impl Drop for Emulator {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
