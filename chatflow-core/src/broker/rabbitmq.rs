@@ -12,9 +12,9 @@
 //! first. How far each history has settled and each node has seen stands in `<prefix>.progress`.
 //!
 //! # What is noticed
-//! A node that comes back to a log reads the entry again that it read last, and puts a fence into the log: if the entry is not there,
-//! if another stands in its place, or if any other node has seen more than there was in front of the fence, the log was lost, cut or
-//! wound back, and goes on in a new epoch. No publisher is let in before that.
+//! A node that comes back to a log puts a fence into it, and reads the entry again that it read last: if the fence does not come to
+//! stand behind that entry, if another stands in its place, or if any other node has seen more than there was in front of the fence,
+//! the log was lost, cut or wound back, and goes on in a new epoch. No publisher is let in before that.
 //!
 //! # What is not
 //! - RabbitMQ writes to the page cache: a confirm survives the death of its process, and of a node where the stream has replicas on
@@ -87,8 +87,6 @@ pub struct RabbitMqBroker {
 struct Shared {
     config: Arc<RabbitMqConfig>,
     uri: lapin::uri::AMQPUri,
-    /// This object's own, in every entry that it puts into a log.
-    life: u64,
     logs: Arc<[Arc<Log>]>,
     board: Arc<Board>,
     opening: Mutex<Opening>,
@@ -138,6 +136,7 @@ impl RabbitMqBroker {
     /// [`ErrorKind::Config`] when the settings are out of range or contradict each other.
     pub fn new(config: RabbitMqConfig) -> Result<Self> {
         let uri = config.check()?;
+        // This object's own, in every entry that it puts into a log.
         let life = MessageId::new_v4().as_u64_pair().0;
         let log = |log| Arc::new(Log::new(LogId(log), config.logs, life, (config.entries, config.bytes)));
         let logs: Arc<[_]> = (0..config.logs).map(log).collect();
@@ -145,7 +144,6 @@ impl RabbitMqBroker {
         (profile.largest_entry, profile.retains) = (LARGEST_ENTRY, RETAINED_ENTRIES);
         let shared = Shared {
             uri,
-            life,
             board: Arc::new(Board::new(config.history_ttl)),
             opening: Mutex::new(Opening::new("")),
             own: Arc::new(Mutex::new(vec![Position::ZERO; logs.len()])),

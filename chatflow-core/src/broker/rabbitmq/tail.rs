@@ -73,11 +73,23 @@ async fn follow(session: &Session, log: &Log, epoch: u64, current: bool) -> Resu
     let queue = queue_of(&session.config, log.id.0, epoch);
     // Everything that we put there from now on has a greater number.
     let fresh = log.mark();
-    if !current {
-        // It was ended before it was left; but where RabbitMQ was wound back, the end may be missing.
-        session.link.end(&queue, fresh).await?;
+    let known = log.place().1;
+    match known {
+        Some((at, _)) => {
+            // An epoch that is over was ended before it was left; but where RabbitMQ was wound back, the end may be missing.
+            let sign = if current { Kind::Fence } else { Kind::End };
+            match session.link.probe(&queue, sign, fresh).await {
+                Ok(end) if place_of(epoch, end) <= at => return Ok(Over::Cut),
+                Ok(_) => {}
+                Err(Fault::Missing) => return Ok(Over::Missing),
+                Err(fault) => return Err(fault.into_error("reading a log")),
+            }
+        }
+        // Nobody here has read anything of it.
+        None if !current => return Ok(Over::Ended),
+        None => {}
     }
-    let resume = Resume::new(log.place().1, fresh);
+    let resume = Resume::new(known, fresh);
     let start = resume.offset().map_or(Start::Next, Start::At);
     let feed = match session.link.consume(&queue, start).await {
         Err(Fault::Missing) => return Ok(Over::Missing),

@@ -1,6 +1,7 @@
 //! A node that publishes and reads, as far as a test of a broker needs one.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::Duration;
 
 use chatflow_core::broker::rabbitmq::{RabbitMqBroker, RabbitMqConfig};
@@ -12,10 +13,17 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
 /// Long enough for a busy machine; nothing waits this long unless it fails.
-pub const PATIENCE: Duration = Duration::from_secs(60);
-pub const LOG: LogId = LogId(0);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const LOG: LogId = LogId(0);
 
-pub type Events = BoxStream<'static, Result<Event>>;
+pub(crate) type Events = BoxStream<'static, Result<Event>>;
+
+/// Two logs, under a prefix that nobody else has.
+pub(crate) fn config(url: &str) -> RabbitMqConfig {
+    static PREFIXES: AtomicU32 = AtomicU32::new(0);
+    let prefix = format!("case{}", PREFIXES.fetch_add(1, Relaxed));
+    RabbitMqConfig::new(url).with_prefix(prefix).with_logs(2)
+}
 
 struct Told(oneshot::Sender<Result<Option<Position>>>);
 
@@ -30,7 +38,7 @@ impl Completion for Told {
 }
 
 /// An opened broker.
-pub async fn node(name: &str, history: Option<&str>, config: RabbitMqConfig) -> Arc<dyn Broker> {
+pub(crate) async fn node(name: &str, history: Option<&str>, config: RabbitMqConfig) -> Arc<dyn Broker> {
     let broker = RabbitMqBroker::new(config).unwrap();
     let mut opening = Opening::new(name.to_owned());
     if let Some(history) = history {
@@ -40,7 +48,7 @@ pub async fn node(name: &str, history: Option<&str>, config: RabbitMqConfig) -> 
     Arc::new(broker)
 }
 
-pub fn entry(text: &str) -> Entry {
+fn entry(text: &str) -> Entry {
     let message = Message {
         id: MessageId::now_v7(),
         room: RoomId::new("room").unwrap(),
@@ -57,14 +65,14 @@ pub fn entry(text: &str) -> Entry {
 }
 
 /// Submits; the answer comes later.
-pub fn submit(broker: &Arc<dyn Broker>, text: &str) -> Result<oneshot::Receiver<Result<Option<Position>>>> {
+pub(crate) fn submit(broker: &Arc<dyn Broker>, text: &str) -> Result<oneshot::Receiver<Result<Option<Position>>>> {
     let (tell, told) = oneshot::channel();
     broker.submit(entry(text), Receipt::new(Box::new(Told(tell)))).map_err(|refused| refused.error)?;
     Ok(told)
 }
 
 /// Submits until it is accepted.
-pub async fn publish(broker: &Arc<dyn Broker>, text: &str) -> Position {
+pub(crate) async fn publish(broker: &Arc<dyn Broker>, text: &str) -> Position {
     let accepted = async {
         loop {
             if let Ok(told) = submit(broker, text)
@@ -79,7 +87,7 @@ pub async fn publish(broker: &Arc<dyn Broker>, text: &str) -> Position {
 }
 
 /// Publishes `<name>0`, `<name>1`, … until it is told to stop; gives what was accepted.
-pub fn chatter(broker: &Arc<dyn Broker>, name: &'static str) -> (oneshot::Sender<()>, tokio::task::JoinHandle<Vec<String>>) {
+pub(crate) fn chatter(broker: &Arc<dyn Broker>, name: &'static str) -> (oneshot::Sender<()>, tokio::task::JoinHandle<Vec<String>>) {
     let (stop, mut stopped) = oneshot::channel();
     let broker = Arc::clone(broker);
     let (tell, mut answers) = mpsc::channel(100);
@@ -111,30 +119,30 @@ pub fn chatter(broker: &Arc<dyn Broker>, name: &'static str) -> (oneshot::Sender
     (stop, accepted)
 }
 
-pub async fn attach(broker: &Arc<dyn Broker>, reader: Reader, from: From) -> Events {
+pub(crate) async fn attach(broker: &Arc<dyn Broker>, reader: Reader, from: From) -> Events {
     timeout(PATIENCE, broker.read(LOG, reader, from)).await.expect("in time").unwrap()
 }
 
-pub async fn next(events: &mut Events) -> Event {
+pub(crate) async fn next(events: &mut Events) -> Event {
     timeout(PATIENCE, events.next()).await.expect("an event in time").expect("an event").unwrap()
 }
 
 /// What a reader was told until `last` came.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Seen {
-    pub entries: Vec<Delivered>,
-    pub lost: Vec<(Position, u64)>,
-    pub attached: Vec<Position>,
+pub(crate) struct Seen {
+    pub(crate) entries: Vec<Delivered>,
+    pub(crate) lost: Vec<(Position, u64)>,
+    pub(crate) attached: Vec<Position>,
 }
 
 impl Seen {
-    pub fn texts(&self) -> Vec<String> {
+    pub(crate) fn texts(&self) -> Vec<String> {
         let body = |entry: &Delivered| String::from_utf8(Message::decode(entry.bytes.clone()).unwrap().body.to_vec()).unwrap();
         self.entries.iter().map(body).collect()
     }
 }
 
-pub async fn until(events: &mut Events, last: &str) -> Seen {
+pub(crate) async fn until(events: &mut Events, last: &str) -> Seen {
     let mut seen = Seen::default();
     loop {
         let event = next(events).await;
@@ -146,7 +154,7 @@ pub async fn until(events: &mut Events, last: &str) -> Seen {
     }
 }
 
-pub fn take(seen: &mut Seen, event: Event) {
+pub(crate) fn take(seen: &mut Seen, event: Event) {
     match event {
         Event::Batch(batch) => seen.entries.extend(batch),
         Event::Lost { last, epoch } => seen.lost.push((last, epoch)),

@@ -1,61 +1,20 @@
-//! The broker on RabbitMQ against the public suite, and against what only RabbitMQ does.
-
-mod rabbit;
+//! What nodes that share a log see of it.
 
 use std::collections::HashSet;
-use std::sync::Arc;
 
-use chatflow_core::broker::rabbitmq::{RabbitMqBroker, RabbitMqConfig};
-use chatflow_core::broker::{Broker, Event, From, Opening, Reader};
-use chatflow_core::conformance::broker::Subject;
-use chatflow_core::{ErrorKind, Position, broker_suite};
+use chatflow_core::broker::{Event, From, Reader};
+use chatflow_core::{ErrorKind, Position};
 use futures::StreamExt;
 use lapin::{Connection, ConnectionProperties};
 use tokio::time::timeout;
 
-use rabbit::node::{LOG, PATIENCE, Seen, attach, chatter, next, node, publish, submit, take, until};
-use rabbit::{Rabbit, prefix};
-
-fn config(rabbit: &Rabbit, prefix: &str) -> RabbitMqConfig {
-    RabbitMqConfig::new(rabbit.url()).with_prefix(prefix).with_logs(2)
-}
-
-broker_suite!(suite, async {
-    let config = config(shared().await, &prefix()).with_backlog(64, 1 << 20);
-    Subject::new(Arc::new(RabbitMqBroker::new(config).unwrap()), 64)
-});
-
-/// On the server that all cases share.
-async fn shared() -> &'static Rabbit {
-    tokio::task::spawn_blocking(Rabbit::shared).await.unwrap()
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nodes_that_publish_at_once_see_one_order() {
-    let config = config(shared().await, &prefix());
-    let nodes = [node("a", None, config.clone()).await, node("b", None, config).await];
-    let mut readers = Vec::new();
-    for node in &nodes {
-        readers.push(attach(node, Reader::Node, From::Oldest).await);
-    }
-    let [(stop_a, a), (stop_b, b)] = [chatter(&nodes[0], "a"), chatter(&nodes[1], "b")];
-    until(&mut readers[0], "a300").await;
-    until(&mut readers[1], "b300").await;
-    drop(stop_a.send(()));
-    drop(stop_b.send(()));
-    let accepted: HashSet<_> = a.await.unwrap().into_iter().chain(b.await.unwrap()).collect();
-    publish(&nodes[0], "end").await;
-    let mut all = Vec::new();
-    for node in &nodes {
-        all.push(until(&mut attach(node, Reader::Node, From::Oldest).await, "end").await);
-    }
-    assert_eq!(all[0], all[1]);
-    assert_eq!(accepted, all[0].texts().into_iter().filter(|text| text != "end").collect());
-}
+use super::harm::shared;
+use super::node::{LOG, PATIENCE, Seen, attach, chatter, config, next, node, publish, submit, take, until};
+use super::server::Rabbit;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn publishes_are_pipelined_and_keep_their_order() {
-    let broker = node("a", None, config(shared().await, &prefix())).await;
+    let broker = node("a", None, config(&shared().await.url())).await;
     let mut events = attach(&broker, Reader::Node, From::Present).await;
     let told: Vec<_> = (0..5_000).map(|i| submit(&broker, &i.to_string()).unwrap()).collect();
     let seen = until(&mut events, "4999").await;
@@ -67,7 +26,7 @@ async fn publishes_are_pipelined_and_keep_their_order() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_reader_that_is_far_behind_gets_everything() {
-    let config = config(shared().await, &prefix());
+    let config = config(&shared().await.url());
     let broker = node("a", None, config.clone()).await;
     let first = publish(&broker, "first").await;
     let told: Vec<_> = (0..20_000).map(|i| submit(&broker, &i.to_string()).unwrap()).collect();
@@ -103,7 +62,7 @@ async fn a_reader_that_is_far_behind_gets_everything() {
 /// Two nodes publish while a log is turned: what was accepted is seen by both, in one order, and nothing else is.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_epoch_ends_at_the_same_entry_for_everybody() {
-    let config = config(shared().await, &prefix());
+    let config = config(&shared().await.url());
     let nodes = [node("a", None, config.clone()).await, node("b", None, config).await];
     let mut readers = Vec::new();
     for node in &nodes {
@@ -121,8 +80,8 @@ async fn an_epoch_ends_at_the_same_entry_for_everybody() {
         let seen = until(reader, "in the new epoch").await;
         assert_eq!(seen.attached, [Position::new(epoch, 0)]);
     }
-    drop(stop_a.send(()));
-    drop(stop_b.send(()));
+    let _ = stop_a.send(());
+    let _ = stop_b.send(());
     let accepted: HashSet<_> = a.await.unwrap().into_iter().chain(b.await.unwrap()).collect();
     publish(&nodes[0], "end").await;
     let mut all = Vec::new();
@@ -138,10 +97,28 @@ async fn an_epoch_ends_at_the_same_entry_for_everybody() {
     assert!(strange.len() <= 200, "only what was under way when the epoch ended may be there without its sender knowing: {strange:?}");
 }
 
+/// RabbitMQ gives who asks for a place beyond the end of a queue nothing at all.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_place_beyond_the_end_of_an_earlier_epoch_is_told_lost() {
+    let config = config(&shared().await.url());
+    let first = node("a", None, config.clone()).await;
+    let earlier = publish(&first, "before").await.epoch;
+    let beyond = [1 << 40, 1 << 20].map(|offset| Position::new(earlier, offset));
+    let Event::Lost { epoch, .. } = next(&mut attach(&first, Reader::History, From::After(beyond[0])).await).await else {
+        panic!("it is told that it lost something")
+    };
+    publish(&first, "after").await;
+    // It has read nothing of the earlier epoch.
+    let second = node("b", None, config).await;
+    let seen = until(&mut attach(&second, Reader::History, From::After(beyond[1])).await, "after").await;
+    assert_eq!((seen.lost, seen.attached), (vec![(beyond[1], epoch)], vec![Position::new(epoch, 0)]));
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_log_whose_queue_is_deleted_goes_on_in_a_new_epoch() {
-    let (rabbit, prefix) = (shared().await, prefix());
-    let config = config(rabbit, &prefix);
+    let rabbit = shared().await;
+    let config = config(&rabbit.url());
+    let prefix = config.prefix.clone();
     let nodes = [node("a", None, config.clone()).await, node("b", None, config).await];
     let last = publish(&nodes[0], "before").await;
     let mut readers = Vec::new();
@@ -182,7 +159,7 @@ async fn delete(rabbit: &Rabbit, queue: &str) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_another_nodes_history_waits_for_is_kept() {
-    let config = config(shared().await, &prefix()).with_backlog(64, 1 << 20);
+    let config = config(&shared().await.url()).with_backlog(64, 1 << 20);
     let one = node("a", Some("one"), config.clone()).await;
     let other = node("b", Some("other"), config.clone()).await;
     let same = node("c", Some("other"), config).await;
@@ -207,28 +184,4 @@ async fn what_another_nodes_history_waits_for_is_kept() {
     // Whoever writes that history by now.
     same.settle(LOG, seen.entries[seen.entries.len() - 1].position).await.unwrap();
     publish(&one, "there is room again").await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_keeps_it_from_opening_is_said() {
-    let (rabbit, prefix) = (shared().await, prefix());
-    node("a", None, config(rabbit, &prefix)).await.close().await.unwrap();
-    rabbit.control(&["add_user", "guest2", "secret2"]);
-    rabbit.control(&["set_permissions", "guest2", "nothing", "nothing", "nothing"]);
-    let at = format!("127.0.0.1:{}", rabbit.port);
-    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    for (url, logs, kind, says) in [
-        (format!("amqp://guest:wrong-secret@{at}"), 2, ErrorKind::Config, "wrong user or password"),
-        (format!("amqp://guest:guest@{at}/nowhere"), 2, ErrorKind::Config, "vhost"),
-        (format!("amqp://guest2:secret2@{at}"), 2, ErrorKind::Config, "rights"),
-        (format!("amqp://guest:guest@{at}"), 4, ErrorKind::Config, "for 2 logs, not 4"),
-        (format!("amqp://guest:guest@{free}"), 2, ErrorKind::Unavailable, "connecting to amqp://127.0.0.1"),
-    ] {
-        let config = RabbitMqConfig::new(&url).with_prefix(&prefix).with_logs(logs);
-        let broker = RabbitMqBroker::new(config).unwrap();
-        let error = timeout(PATIENCE, broker.open(&Opening::new("n"))).await.unwrap().expect_err(&url);
-        let text = error.to_string();
-        assert_eq!(error.kind(), kind, "{url}: {text}");
-        assert!(text.contains(says) && !text.contains("secret") && !text.contains('\n'), "{text}");
-    }
 }
