@@ -37,7 +37,7 @@ async fn begin(log: Arc<Log>, links: Links, from: From) -> Result<(Position, Box
     let away = || error(ErrorKind::Unavailable, "RabbitMQ is away");
     let session = links.borrow().clone();
     let at = match from {
-        From::Present => log.tail(),
+        From::Present => log.present(),
         From::Last(n) => match log.before_last(usize::try_from(n).unwrap_or(usize::MAX)) {
             (Some(at), ..) => at,
             (None, _, tail) => last(&*session.ok_or_else(away)?, &log, tail, n).await?,

@@ -49,6 +49,8 @@ struct State {
     backlog: Backlog,
     /// In the order in which they were published, which is that in which they come back.
     in_flight: VecDeque<InFlight>,
+    /// The last place that has come, which the window is about to hold.
+    arriving: Position,
     fences: Vec<oneshot::Sender<Position>>,
     number: u64,
     ended: bool,
@@ -265,10 +267,12 @@ impl Log {
 
     /// The next entries have come. Those who sent them are told before anybody can see them.
     pub(super) fn read(&self, entries: Vec<Read>) {
-        let Some(last) = entries.last().map(|(position, _)| *position) else { return };
+        let end = |(position, envelope): &Read| nth(*position, envelope.clone().messages().count().saturating_sub(1));
+        let Some(last) = entries.last().map(end) else { return };
         let mut told = Vec::new();
         {
             let mut state = self.state.lock();
+            state.arriving = last;
             for (position, envelope) in entries.iter().filter(|(_, envelope)| envelope.mark.life == self.life) {
                 let number = envelope.mark.number;
                 let through = state.in_flight.partition_point(|ours| ours.number <= number);
@@ -317,6 +321,12 @@ impl Log {
     /// The last place that was read.
     pub(super) fn tail(&self) -> Position {
         self.state.lock().window.tail()
+    }
+
+    /// After everything that has come: whoever was told of a message finds it in front of this.
+    pub(super) fn present(&self) -> Position {
+        let state = self.state.lock();
+        state.window.tail().max(state.arriving)
     }
 
     /// What there is for a reader who stands at `at`; `None`: nothing, and nothing comes any more.
