@@ -27,7 +27,7 @@ const IN_FLIGHT_BYTES: usize = 4 << 20;
 pub(super) struct Log {
     pub(super) id: LogId,
     pub(super) outbox: Outbox,
-    /// Held for a handful of instructions; nobody is told anything under it, and nothing is awaited.
+    /// Held for a stretch of entries at most; nothing is awaited under it. Senders are told under it that theirs was accepted.
     state: Mutex<State>,
     /// The window has moved, or the log has ended.
     news: Notify,
@@ -72,16 +72,6 @@ enum Told {
 }
 
 impl Told {
-    fn accepted(self, position: Position) {
-        match self {
-            Self::Sender(receipt) => receipt.accepted(Some(position)),
-            // Whoever does not wait any more need not be told.
-            Self::Fences(fences) => fences.into_iter().for_each(|fence| {
-                let _ = fence.send(position);
-            }),
-        }
-    }
-
     fn failed(self, why: &str) {
         if let Self::Sender(receipt) = self {
             receipt.failed(error(ErrorKind::Unavailable, why));
@@ -260,42 +250,25 @@ impl Log {
         self.news.notify_waiters();
     }
 
-    /// The next entries have come. Those who sent them are told before anybody can see them.
+    /// The next entries have come. Those who sent them are told before anybody can see them, and whoever was told finds them there.
     pub(super) fn read(&self, entries: Vec<Read>) {
         let Some(last) = entries.last().map(|(position, _)| *position) else { return };
-        let mut told = Vec::new();
-        {
-            let mut state = self.state.lock();
-            for (position, envelope) in entries.iter().filter(|(_, envelope)| envelope.mark.life == self.life) {
-                let number = envelope.mark.number;
-                let through = state.in_flight.partition_point(|ours| ours.number <= number);
-                let came: Vec<_> = state.in_flight.drain(..through).collect();
-                for ours in came {
-                    state.in_flight_bytes -= ours.bytes;
-                    told.push(((ours.number == number).then_some(*position), ours));
-                }
-            }
-        }
-        let (mut senders, mut bytes) = (0, 0);
-        for (position, ours) in told {
-            senders += usize::from(matches!(ours.told, Told::Sender(_)));
-            bytes += ours.bytes;
-            match position {
-                Some(position) => ours.told.accepted(position),
-                // One that was published later has come back, and one channel keeps the order.
-                None => ours.told.failed("RabbitMQ did not put the message into the log"),
-            }
-        }
+        let (mut size, mut fences) = (0, Vec::new());
         let mut state = self.state.lock();
-        state.backlog.told(senders, bytes);
-        let mut size = 0;
         for (position, envelope) in entries {
+            if envelope.mark.life == self.life {
+                fences.extend(state.came(envelope.mark.number, position));
+            }
             let message: Option<Bytes> = (envelope.kind == Kind::Message).then_some(envelope.body);
             size += message.as_ref().map_or(0, Bytes::len);
             state.window.push(position, envelope.mark, message);
         }
         state.backlog.read(last, size);
         drop(state);
+        for (fence, position) in fences {
+            // Whoever does not wait any more need not be told.
+            let _ = fence.send(position);
+        }
         self.news.notify_waiters();
         self.room.notify_waiters();
     }
@@ -349,6 +322,23 @@ impl State {
     fn mark(&mut self, life: u64) -> Mark {
         self.number += 1;
         Mark { life, number: self.number }
+    }
+
+    /// Ours of this number has come back at `position`. Its sender is told; the fences that it stands for are given back.
+    fn came(&mut self, number: u64, position: Position) -> impl Iterator<Item = (oneshot::Sender<Position>, Position)> + use<> {
+        let through = self.in_flight.partition_point(|ours| ours.number <= number);
+        let came: Vec<_> = self.in_flight.drain(..through).collect();
+        self.gone(&came);
+        let mut fences = Vec::new();
+        for ours in came {
+            match ours.told {
+                Told::Sender(receipt) if ours.number == number => receipt.accepted(Some(position)),
+                Told::Fences(waiting) if ours.number == number => fences = waiting,
+                // One that was published later has come back, and one channel keeps the order.
+                told => told.failed("RabbitMQ did not put the message into the log"),
+            }
+        }
+        fences.into_iter().map(move |fence| (fence, position))
     }
 
     fn gone(&mut self, gone: &[InFlight]) {
