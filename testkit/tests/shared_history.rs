@@ -131,7 +131,10 @@ async fn whoever_writes_may_die_or_fall_asleep_and_the_other_goes_on() {
     let faults = ledger.faults(&histories[0], &all, false);
     assert!(faults.is_empty(), "{} faults, among them {:#?}", faults.len(), &faults[..faults.len().min(20)]);
     assert_eq!((ledger.counts(), nodes.question("SELECT count(*) FROM chatflow_messages").await), ((sent, sent), sent as i64));
-    println!("{ROUNDS} writers lost in {:.1} s: {sent} sent, acknowledged and in the history once, 0 faults", begun.elapsed().as_secs_f64());
+    println!(
+        "{ROUNDS} writers lost in {:.1} s: {sent} sent, acknowledged and in the history once, 0 faults",
+        begun.elapsed().as_secs_f64()
+    );
 }
 
 /// What the node that does not write knows of the history: when a message is in it, that it has another one of the id, and nothing

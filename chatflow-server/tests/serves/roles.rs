@@ -38,7 +38,7 @@ fn a_node_that_writes_no_history_must_not_keep_one_of_its_own() {
         let output = run(&["--listen", "127.0.0.1:0", "--store", store, "--set", "node.roles=gateway,api"]);
         let said = String::from_utf8(output.stderr).unwrap();
         assert_eq!(output.status.code(), Some(2), "{said}");
-        assert!(said.contains("node.roles without history needs a store that several nodes share, or --store none"), "{said}");
+        assert!(said.contains("node.roles without history needs a store and a broker that several nodes share, or --store none"), "{said}");
     }
     let server = Server::start(&["--store", "none", "--set", "node.roles=gateway"]);
     assert_eq!(upgrade(&server).status, 101);
