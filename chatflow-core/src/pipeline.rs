@@ -126,6 +126,11 @@ impl Pipeline {
             self.progress.writes.store(false, Relaxed);
             match outcome {
                 Ok(()) => break held,
+                Err(error) if error.kind() == ErrorKind::Fenced && self.takes_turns() => {
+                    tracing::warn!(log = self.log.0, "another node has taken over the writing of the log");
+                    lease = None;
+                    continue;
+                }
                 Err(error) => {
                     tracing::warn!(log = self.log.0, %error, "the writer starts again");
                     self.progress.fails(&error);

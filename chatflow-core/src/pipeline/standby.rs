@@ -13,19 +13,22 @@ use crate::{Position, Result};
 const CLAIM: Duration = Duration::from_secs(1);
 
 impl Pipeline {
+    /// Whether other nodes can write the log as well as this one. A log that is this node's alone is in no other node's care.
+    pub(super) fn takes_turns(&self) -> bool {
+        self.broker.profile().shared && self.store.shared().is_some()
+    }
+
     /// The lease; `None` while another node has it, or if this one is not to write.
     ///
     /// # Errors
     /// The store can't say.
     pub(super) async fn claim(&self) -> Result<Option<Lease>> {
-        // A log that is this node's alone is in no other node's care.
-        let is_shared = self.broker.profile().shared && self.store.shared().is_some();
-        if is_shared && !self.writes {
+        if self.takes_turns() && !self.writes {
             return Ok(None);
         }
         match self.store.claim(self.log, &self.node).await {
             Ok(lease) => Ok(Some(lease)),
-            Err(error) if is_shared && batch::is_held(&error) => Ok(None),
+            Err(error) if self.takes_turns() && batch::is_held(&error) => Ok(None),
             Err(error) => Err(error),
         }
     }

@@ -2,7 +2,8 @@
 
 use futures::future::BoxFuture;
 
-use super::{Gate, Relay, find};
+use super::repeats::find;
+use super::{Gate, Relay};
 use crate::answers::Fate;
 use crate::store::{Exception, LARGEST_PAGE, Located};
 use crate::{Message, MessageId, Position, Result, RoomId};

@@ -2,7 +2,7 @@
 
 use chatflow_core::store::{PostgresConfig, PostgresStore};
 use chatflow_core::{Error, ErrorKind, MessageStore};
-use chatflow_testkit::{Postgres, needs};
+use chatflow_testkit::{Postgres, Service, needs};
 
 use super::database::Database;
 
@@ -34,6 +34,17 @@ async fn what_does_not_fit_is_refused_in_one_line_without_the_password() {
         let error = refused(config.clone()).await;
         assert!(error.kind() == ErrorKind::Config && error.to_string().contains(why), "{config:?}: {error}");
         assert!(!format!("{config:?}").contains("s3cret") && !format!("{config:?}").contains("secret"), "{config:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_database_that_does_not_sync_says_so() {
+    needs!(Postgres);
+    let database = Database::new().await;
+    let server = Service::start_new(Postgres::new().set("fsync", "off")).await;
+    for (url, says) in [(database.url(), "synced at every commit"), (server.url(), "not synced: fsync is off")] {
+        let status = PostgresStore::open(PostgresConfig::new(url)).await.unwrap().status().await;
+        assert!(status.healthy && status.detail.starts_with(says), "{status:?}");
     }
 }
 
