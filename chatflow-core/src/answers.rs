@@ -182,13 +182,9 @@ impl Answers {
     pub(crate) fn waiting_through(&self, log: LogId, through: Position) -> Vec<Asked> {
         let log = self.log(log).lock();
         let waiting = log.waiting.range(..(through.next(), 0));
-        let asked = |(&(position, _), pending): (&(Position, u64), &Box<Pending>)| Asked {
-            position,
-            id: pending.id,
-            digest: pending.digest,
-            room: pending.room.clone(),
-        };
-        waiting.map(asked).collect()
+        let asked =
+            waiting.map(|(&(position, _), pending)| Asked { position, id: pending.id, digest: pending.digest, room: pending.room.clone() });
+        asked.collect()
     }
 
     /// Whether any sender waits.

@@ -24,10 +24,8 @@ pub(crate) async fn engine(config: &Config, node: NodeId) -> Result<Engine, Conf
         .broker(broker::open(&config.broker).await?)
         .writes_history(config.node.is(Role::History))
         .rooms(move |named| rooms.room(named));
-    if !config.node.is(Role::History)
-        && !store::is_none(&config.store)
-        && !(store::is_shared(&config.store) && broker::is_shared(&config.broker))
-    {
+    let in_turns = store::is_shared(&config.store) && broker::is_shared(&config.broker);
+    if !config.node.is(Role::History) && !store::is_none(&config.store) && !in_turns {
         let url = &config.store.url;
         let text =
             format!("store.url = {url:?}: node.roles without history needs a store and a broker that several nodes share, or --store none");

@@ -11,8 +11,10 @@ use crate::{ErrorKind, Exception, LogId, MessageId, MessageStore, NodeId, Positi
 const ONE: NodeId = NodeId::from_static("node-1");
 const TWO: NodeId = NodeId::from_static("node-2");
 
+type Store = Arc<dyn MessageStore>;
+
 /// Two nodes and the length of a lease; `None` for a store that is one node's.
-fn nodes(subject: &Subject) -> Option<(Arc<dyn MessageStore>, Arc<dyn MessageStore>, Duration)> {
+fn nodes(subject: &Subject) -> Option<(Store, Store, Duration)> {
     let shared = subject.store.shared().is_some();
     assert_eq!(shared, subject.second.is_some(), "a store that nodes share is tested with two");
     let (second, lease) = subject.second.as_ref()?;
