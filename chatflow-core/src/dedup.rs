@@ -7,31 +7,61 @@ use crate::message::Header;
 use crate::store::{Exception, Located};
 use crate::{MessageId, Position, Timestamp};
 
-/// Ids that were seen in one log, in log order, as many and for as long as is set.
+/// Ids that were seen among the last entries of one log, as many and for as long as is set.
 ///
-/// It depends on the log alone, so every node that folds the log comes to the same result. What it has forgotten, or never saw because
-/// the node was not there, the history knows: it is asked for ids that may be that [old](Self::may_be_old), and the result is again the
-/// same for every node that keeps a history.
+/// It depends on those entries alone, so every node that folds the log comes to the same result, whenever it began. What it has forgotten,
+/// or never saw because the node was not there, the history knows: it is asked for ids that may be that [old](Self::may_be_old), and the
+/// result is again the same for every node that keeps a history.
 #[derive(Debug)]
 pub(crate) struct Dedup {
-    seen: HashMap<MessageId, Seen, foldhash::fast::RandomState>,
-    order: VecDeque<(MessageId, Timestamp)>,
+    seen: HashMap<MessageId, First, foldhash::fast::RandomState>,
+    /// Which entry each came in, counted from the first that was folded.
+    order: VecDeque<(u64, MessageId, Timestamp)>,
+    entries: u64,
     most: usize,
     window: Duration,
     /// What stands after this is remembered.
     since: Position,
 }
 
-#[derive(Debug, Clone, Copy)]
-struct Seen {
+/// The first copy of a message: where it stands, and what it says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct First {
     position: Position,
     digest: u64,
     room: u64,
 }
 
+/// What can be said of a message before its turn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Recall {
+    /// It repeats this one; which may be forgotten until its turn comes.
+    Known(First),
+    /// Only the history knows.
+    Old,
+    /// There can be no other copy than what comes before it from here on.
+    New,
+}
+
+impl First {
+    fn of(message: &Header<'_>, position: Position) -> Self {
+        Self { position, digest: message.digest, room: hash(message.room) }
+    }
+}
+
+impl From<&Located> for First {
+    fn from(located: &Located) -> Self {
+        Self { position: located.position, digest: located.digest, room: hash(located.room.as_str()) }
+    }
+}
+
+fn hash(room: &str) -> u64 {
+    twox_hash::XxHash3_64::oneshot(room.as_bytes())
+}
+
 impl Dedup {
     pub(crate) fn new(most: usize, window: Duration) -> Self {
-        Self { seen: HashMap::default(), order: VecDeque::new(), most, window, since: Position::ZERO }
+        Self { seen: HashMap::default(), order: VecDeque::new(), entries: 0, most, window, since: Position::ZERO }
     }
 
     /// The log goes on after `position`; what stood before it may not have been seen.
@@ -44,39 +74,59 @@ impl Dedup {
         self.since
     }
 
-    /// Whether a message that is not remembered may have a copy from before that: unless its id tells that it was made in the newer
-    /// half of the time that is remembered. The older half is for senders whose clocks go wrong.
-    pub(crate) fn may_be_old(&self, message: &Header<'_>) -> bool {
-        let oldest = self.order.front().map_or(message.at, |(_, at)| *at);
-        let middle = oldest.0 + (message.at.0 - oldest.0) / 2;
-        made_at(message.id).is_none_or(|made| made.0 < middle) && !self.seen.contains_key(&message.id)
+    /// How many entries back it remembers, at least 1.
+    pub(crate) fn reach(&self) -> usize {
+        self.most.max(1)
     }
 
-    /// Takes the log's next message, and what the history was found to have under its id; what it repeats, if it does.
-    pub(crate) fn admit(&mut self, message: &Header<'_>, position: Position, located: Option<&Located>) -> Option<Exception> {
-        let room = twox_hash::XxHash3_64::oneshot(message.room.as_bytes());
-        let this = Seen { position, digest: message.digest, room };
-        let told = |first, same| Some(if same { Exception::Repeat { first } } else { Exception::Conflict { first } });
+    /// What is known of a message that is among the next [`reach`](Self::reach) entries. One that is not remembered may have a copy
+    /// from before that, unless its id tells that it was made in the newer half of the time that is remembered. The older half is for
+    /// senders whose clocks go wrong.
+    pub(crate) fn recall(&self, message: &Header<'_>) -> Recall {
         if let Some(first) = self.seen.get(&message.id) {
-            return told(first.position, first.digest == this.digest && first.room == this.room);
+            return Recall::Known(*first);
         }
+        let oldest = self.order.front().map_or(message.at, |(.., at)| *at);
+        let middle = oldest.0 + (message.at.0 - oldest.0) / 2;
+        if made_at(message.id).is_none_or(|made| made.0 < middle) { Recall::Old } else { Recall::New }
+    }
+
+    /// Takes the log's next message, and what was found out about its id before; what it repeats, if it does.
+    pub(crate) fn admit(&mut self, message: &Header<'_>, position: Position, found: Option<&First>) -> Option<Exception> {
+        self.pass();
+        let this = First::of(message, position);
         // The history may be ahead, and have this very entry.
-        if let Some(first) = located.filter(|first| first.position < position) {
-            return told(first.position, first.digest == message.digest && first.room.as_str() == message.room);
+        let first = self.seen.get(&message.id).or(found.filter(|first| first.position < position));
+        if let Some(&First { position: first, digest, room }) = first {
+            let same = digest == this.digest && room == this.room;
+            return Some(if same { Exception::Repeat { first } } else { Exception::Conflict { first } });
         }
         self.forget(message.at);
         self.seen.insert(message.id, this);
-        self.order.push_back((message.id, message.at));
+        self.order.push_back((self.entries, message.id, message.at));
         None
+    }
+
+    /// Takes the log's next entry, which is no message.
+    pub(crate) fn pass(&mut self) {
+        self.entries += 1;
+        while self.order.front().is_some_and(|(entry, ..)| self.entries - entry >= self.most as u64) {
+            self.forget_first();
+        }
     }
 
     fn forget(&mut self, now: Timestamp) {
         let oldest = Timestamp(now.0.saturating_sub(self.window.as_millis() as i64));
-        while self.order.len() >= self.most || self.order.front().is_some_and(|(_, at)| *at < oldest) {
-            let Some((id, _)) = self.order.pop_front() else { return };
-            if let Some(forgotten) = self.seen.remove(&id) {
-                self.since = self.since.max(forgotten.position);
-            }
+        while self.order.front().is_some_and(|(.., at)| *at < oldest) {
+            self.forget_first();
+        }
+    }
+
+    fn forget_first(&mut self) {
+        if let Some((_, id, _)) = self.order.pop_front()
+            && let Some(forgotten) = self.seen.remove(&id)
+        {
+            self.since = self.since.max(forgotten.position);
         }
     }
 }
@@ -122,6 +172,32 @@ mod tests {
     }
 
     #[test]
+    fn whoever_begins_later_tells_the_same_whatever_else_is_in_the_log() {
+        let fold = |dedup: &mut Dedup, entry: u64| match entry % 3 {
+            0 => {
+                dedup.pass();
+                None
+            }
+            // Each id comes again, further and further away.
+            _ => dedup.admit(&message(u128::from(entry * entry % 37), 0, 0), Position::new(1, entry.into()), None),
+        };
+        let (most, begun) = (8, 100);
+        let (mut old, mut new) = (Dedup::new(most, Duration::from_secs(300)), Dedup::new(most, Duration::from_secs(300)));
+        for entry in 0..begun {
+            let _ = fold(&mut old, entry);
+        }
+        for entry in begun - most as u64..begun {
+            let _ = fold(&mut new, entry);
+        }
+        let repeats = (begun..300).filter(|entry| {
+            let (one, other) = (fold(&mut old, *entry), fold(&mut new, *entry));
+            assert_eq!(one.is_some(), other.is_some(), "at {entry}");
+            one.is_some()
+        });
+        assert!(repeats.count() > 10);
+    }
+
+    #[test]
     fn what_it_can_not_know_is_asked_for() {
         let v7 = |made: u64, n: u128| MessageId::from_u128(u128::from(made) << 80 | 7 << 76 | 2 << 62 | n);
         let message = |id, at| Header { room: "a", id, digest: 7, at: Timestamp(at) };
@@ -133,16 +209,27 @@ mod tests {
         }
         assert_eq!(dedup.since(), Position::new(1, 12), "two of six were forgotten");
         // From 3,000 to 7,000 is what it remembers by then.
-        assert!(!dedup.may_be_old(&message(v7(5_000, 1), 7_000)));
-        assert!(dedup.may_be_old(&message(v7(4_999, 1), 7_000)));
-        assert!(!dedup.may_be_old(&message(v7(4_000, 0), 7_000)), "this one it knows");
-        assert!(dedup.may_be_old(&message(MessageId::from_u128(4 << 76), 7_000)), "an id that does not tell when it was made");
+        assert_eq!(dedup.recall(&message(v7(5_000, 1), 7_000)), Recall::New);
+        assert_eq!(dedup.recall(&message(v7(4_999, 1), 7_000)), Recall::Old);
+        assert!(matches!(dedup.recall(&message(v7(4_000, 0), 7_000)), Recall::Known(_)));
+        assert_eq!(dedup.recall(&message(MessageId::from_u128(4 << 76), 7_000)), Recall::Old, "it does not tell when it was made");
 
         let old = message(v7(1_000, 0), 7_000);
-        let located = |offset, digest| Located::new(Position::new(1, offset), crate::RoomId::new("a").unwrap(), digest);
+        let located = |offset, digest| First::from(&Located::new(Position::new(1, offset), crate::RoomId::new("a").unwrap(), digest));
         let first = Position::new(1, 11);
         assert_eq!(dedup.admit(&old, Position::new(1, 17), Some(&located(11, 7))), Some(Exception::Repeat { first }));
         assert_eq!(dedup.admit(&old, Position::new(1, 17), Some(&located(11, 8))), Some(Exception::Conflict { first }));
         assert_eq!(dedup.admit(&old, Position::new(1, 17), Some(&located(17, 7))), None, "the history is ahead");
+    }
+
+    #[test]
+    fn what_is_forgotten_before_its_repeat_has_its_turn_is_kept_in_mind() {
+        let mut dedup = Dedup::new(2, Duration::from_secs(300));
+        let first = Position::new(1, 1);
+        dedup.admit(&message(1, 7, 0), first, None);
+        let Recall::Known(found) = dedup.recall(&message(1, 7, 0)) else { panic!("it is remembered") };
+        dedup.admit(&message(2, 7, 0), Position::new(1, 2), None);
+        dedup.admit(&message(3, 7, 0), Position::new(1, 3), None);
+        assert_eq!(dedup.admit(&message(1, 7, 0), Position::new(1, 4), Some(&found)), Some(Exception::Repeat { first }));
     }
 }

@@ -12,9 +12,10 @@ use super::envelope::{Envelope, Kind};
 use super::epochs::queue_of;
 use super::fault::Fault;
 use super::link::{Feed, Start};
-use super::log::{Log, place_of};
+use super::log::Log;
+use super::place::{before, nth, number_of, offset_of, place_of};
 use super::session::Session;
-use super::window::{BATCH_BYTES, BATCH_ENTRIES, Look, before};
+use super::window::{BATCH_BYTES, BATCH_ENTRIES, Look};
 use super::{Links, RETRY};
 use crate::broker::{Delivered, Event};
 use crate::{Position, Result};
@@ -152,23 +153,20 @@ impl Reading {
                 let mut over = false;
                 for fed in fed {
                     let position = place_of(self.at.epoch, fed.offset);
-                    if position <= self.at {
-                        own.first = false;
-                        continue;
-                    }
-                    if std::mem::take(&mut own.first) && before(position) > self.at {
+                    if std::mem::take(&mut own.first) && number_of(position) > number_of(self.at) + 1 {
                         self.told.push_back(Event::Lost { last: self.at, epoch: position.epoch });
                         self.told.push_back(Event::Attached(before(position)));
                     }
-                    match Envelope::open(fed.data) {
-                        Some(Envelope { kind: Kind::Message, body, .. }) => batch.push(Delivered { position, bytes: body }),
-                        Some(Envelope { kind: Kind::End, .. }) => {
-                            over = true;
-                            break;
-                        }
-                        _ => {}
+                    let Some(envelope) = Envelope::open(fed.data) else { continue };
+                    if envelope.kind == Kind::End && position > self.at {
+                        over = true;
+                        break;
                     }
-                    self.at = position;
+                    let messages =
+                        envelope.messages().enumerate().map(|(index, bytes)| Delivered { position: nth(position, index), bytes });
+                    // The entry in which it stands is read again.
+                    batch.extend(messages.filter(|message| message.position > self.at));
+                    self.at = batch.last().map_or(self.at, |last| last.position).max(self.at.max(position));
                 }
                 if !batch.is_empty() {
                     self.told.push_back(Event::Batch(batch));
@@ -206,7 +204,7 @@ impl Reading {
 
     /// What follows where it stands, and whether the epoch is over; `None` when that ended before.
     async fn consume(&self, session: &Session) -> Result<Option<(Feed, bool)>, Fault> {
-        let Position { epoch, offset } = self.at;
+        let epoch = self.at.epoch;
         let queue = queue_of(&session.config, self.log.id.0, epoch);
         let over = session.epochs.chain().borrow().current(self.log.id.0) > epoch;
         // Where the end was lost, reading would not come to one.
@@ -214,8 +212,7 @@ impl Reading {
             return Ok(None);
         }
         // The entry itself is read again: if it is there, nothing is gone that follows it.
-        let start = u64::try_from(offset).unwrap_or(u64::MAX).saturating_sub(1);
-        Ok(Some((session.link.consume(&queue, Start::At(start)).await?, over)))
+        Ok(Some((session.link.consume(&queue, Start::At(offset_of(self.at))).await?, over)))
     }
 
     /// Its epoch has no more: goes on with the next, once there is one.
