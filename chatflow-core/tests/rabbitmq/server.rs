@@ -56,7 +56,7 @@ impl Rabbit {
         }
         let begun = Instant::now();
         while !matches!(timeout(Duration::from_secs(5), self.has_streams()).await, Ok(Ok(()))) || !self.keeps_streams() {
-            assert!(begun.elapsed() < Duration::from_secs(120), "RabbitMQ does not start: {}", self.said());
+            assert!(begun.elapsed() < Duration::from_secs(300), "RabbitMQ does not start: {}", self.said());
             sleep(Duration::from_millis(50)).await;
         }
     }
