@@ -7,13 +7,15 @@ use crate::message::Header;
 use crate::store::Exception;
 use crate::{MessageId, Position, Timestamp};
 
-/// Ids that were seen in one log, in log order, as many and for as long as is set.
+/// Ids that were seen among the last entries of one log, as many and for as long as is set.
 ///
-/// It depends on the log alone, so every node that folds the log comes to the same result.
+/// It depends on those entries alone, so every node that folds the log comes to the same result, whenever it began.
 #[derive(Debug)]
 pub(crate) struct Dedup {
     seen: HashMap<MessageId, Seen, foldhash::fast::RandomState>,
-    order: VecDeque<(MessageId, Timestamp)>,
+    /// Which entry each came in, counted from the first that was folded.
+    order: VecDeque<(u64, MessageId, Timestamp)>,
+    entries: u64,
     most: usize,
     window: Duration,
 }
@@ -27,11 +29,12 @@ struct Seen {
 
 impl Dedup {
     pub(crate) fn new(most: usize, window: Duration) -> Self {
-        Self { seen: HashMap::default(), order: VecDeque::new(), most, window }
+        Self { seen: HashMap::default(), order: VecDeque::new(), entries: 0, most, window }
     }
 
     /// Takes the log's next message; what it repeats, if it does.
     pub(crate) fn admit(&mut self, message: &Header<'_>, position: Position) -> Option<Exception> {
+        self.pass();
         let room = twox_hash::XxHash3_64::oneshot(message.room.as_bytes());
         let this = Seen { position, digest: message.digest, room };
         if let Some(first) = self.seen.get(&message.id) {
@@ -41,14 +44,27 @@ impl Dedup {
         }
         self.forget(message.at);
         self.seen.insert(message.id, this);
-        self.order.push_back((message.id, message.at));
+        self.order.push_back((self.entries, message.id, message.at));
         None
+    }
+
+    /// Takes the log's next entry, which is no message.
+    pub(crate) fn pass(&mut self) {
+        self.entries += 1;
+        while self.order.front().is_some_and(|(entry, ..)| self.entries - entry >= self.most as u64) {
+            self.forget_first();
+        }
     }
 
     fn forget(&mut self, now: Timestamp) {
         let oldest = Timestamp(now.0.saturating_sub(self.window.as_millis() as i64));
-        while self.order.len() >= self.most || self.order.front().is_some_and(|(_, at)| *at < oldest) {
-            let Some((id, _)) = self.order.pop_front() else { return };
+        while self.order.front().is_some_and(|(.., at)| *at < oldest) {
+            self.forget_first();
+        }
+    }
+
+    fn forget_first(&mut self) {
+        if let Some((_, id, _)) = self.order.pop_front() {
             self.seen.remove(&id);
         }
     }
@@ -84,5 +100,31 @@ mod tests {
         assert_eq!(dedup.admit(&message(4, 0, 300_001), Position::new(1, 10)), Some(Exception::Repeat { first: Position::new(1, 4) }));
         assert_eq!(dedup.admit(&message(9, 0, 300_001), Position::new(1, 11)), None);
         assert_eq!(dedup.seen.len(), 1, "what is past the window was forgotten");
+    }
+
+    #[test]
+    fn whoever_begins_later_tells_the_same_whatever_else_is_in_the_log() {
+        let fold = |dedup: &mut Dedup, entry: u64| match entry % 3 {
+            0 => {
+                dedup.pass();
+                None
+            }
+            // Each id comes again, further and further away.
+            _ => dedup.admit(&message(u128::from(entry * entry % 37), 0, 0), Position::new(1, entry.into())),
+        };
+        let (most, begun) = (8, 100);
+        let (mut old, mut new) = (Dedup::new(most, Duration::from_secs(300)), Dedup::new(most, Duration::from_secs(300)));
+        for entry in 0..begun {
+            let _ = fold(&mut old, entry);
+        }
+        for entry in begun - most as u64..begun {
+            let _ = fold(&mut new, entry);
+        }
+        let repeats = (begun..300).filter(|entry| {
+            let (one, other) = (fold(&mut old, *entry), fold(&mut new, *entry));
+            assert_eq!(one.is_some(), other.is_some(), "at {entry}");
+            one.is_some()
+        });
+        assert!(repeats.count() > 10);
     }
 }
