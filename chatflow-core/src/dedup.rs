@@ -4,12 +4,14 @@ use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
 use crate::message::Header;
-use crate::store::Exception;
+use crate::store::{Exception, Located};
 use crate::{MessageId, Position, Timestamp};
 
 /// Ids that were seen among the last entries of one log, as many and for as long as is set.
 ///
-/// It depends on those entries alone, so every node that folds the log comes to the same result, whenever it began.
+/// It depends on those entries alone, so every node that folds the log comes to the same result, whenever it began. What it has forgotten,
+/// or never saw because the node was not there, the history knows: it is asked for ids that may be that [old](Self::may_be_old), and the
+/// result is again the same for every node that keeps a history.
 #[derive(Debug)]
 pub(crate) struct Dedup {
     seen: HashMap<MessageId, Seen, foldhash::fast::RandomState>,
@@ -18,6 +20,8 @@ pub(crate) struct Dedup {
     entries: u64,
     most: usize,
     window: Duration,
+    /// What stands after this is remembered.
+    since: Position,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -29,18 +33,39 @@ struct Seen {
 
 impl Dedup {
     pub(crate) fn new(most: usize, window: Duration) -> Self {
-        Self { seen: HashMap::default(), order: VecDeque::new(), entries: 0, most, window }
+        Self { seen: HashMap::default(), order: VecDeque::new(), entries: 0, most, window, since: Position::ZERO }
     }
 
-    /// Takes the log's next message; what it repeats, if it does.
-    pub(crate) fn admit(&mut self, message: &Header<'_>, position: Position) -> Option<Exception> {
+    /// The log goes on after `position`; what stood before it may not have been seen.
+    pub(crate) fn begin(&mut self, position: Position) {
+        self.since = self.since.max(position);
+    }
+
+    /// How far back it remembers: everything after this position.
+    pub(crate) fn since(&self) -> Position {
+        self.since
+    }
+
+    /// Whether a message that is not remembered may have a copy from before that: unless its id tells that it was made in the newer
+    /// half of the time that is remembered. The older half is for senders whose clocks go wrong.
+    pub(crate) fn may_be_old(&self, message: &Header<'_>) -> bool {
+        let oldest = self.order.front().map_or(message.at, |(_, at)| *at);
+        let middle = oldest.0 + (message.at.0 - oldest.0) / 2;
+        made_at(message.id).is_none_or(|made| made.0 < middle) && !self.seen.contains_key(&message.id)
+    }
+
+    /// Takes the log's next message, and what the history was found to have under its id; what it repeats, if it does.
+    pub(crate) fn admit(&mut self, message: &Header<'_>, position: Position, located: Option<&Located>) -> Option<Exception> {
         self.pass();
         let room = twox_hash::XxHash3_64::oneshot(message.room.as_bytes());
         let this = Seen { position, digest: message.digest, room };
+        let told = |first, same| Some(if same { Exception::Repeat { first } } else { Exception::Conflict { first } });
         if let Some(first) = self.seen.get(&message.id) {
-            let same = first.digest == this.digest && first.room == this.room;
-            let first = first.position;
-            return Some(if same { Exception::Repeat { first } } else { Exception::Conflict { first } });
+            return told(first.position, first.digest == this.digest && first.room == this.room);
+        }
+        // The history may be ahead, and have this very entry.
+        if let Some(first) = located.filter(|first| first.position < position) {
+            return told(first.position, first.digest == message.digest && first.room.as_str() == message.room);
         }
         self.forget(message.at);
         self.seen.insert(message.id, this);
@@ -64,10 +89,17 @@ impl Dedup {
     }
 
     fn forget_first(&mut self) {
-        if let Some((_, id, _)) = self.order.pop_front() {
-            self.seen.remove(&id);
+        if let Some((_, id, _)) = self.order.pop_front()
+            && let Some(forgotten) = self.seen.remove(&id)
+        {
+            self.since = self.since.max(forgotten.position);
         }
     }
+}
+
+/// When an id was made, if it says so: the first 48 bits of a UUIDv7 are milliseconds since 1970 (RFC 9562, section 5.7).
+fn made_at(id: MessageId) -> Option<Timestamp> {
+    (id.get_version_num() == 7).then(|| Timestamp((id.as_u128() >> 80) as i64))
 }
 
 #[cfg(test)]
@@ -82,23 +114,26 @@ mod tests {
     fn the_second_copy_is_told_by_what_it_says() {
         let mut dedup = Dedup::new(10, Duration::from_secs(300));
         let first = Position::new(1, 1);
-        assert_eq!(dedup.admit(&message(1, 7, 0), first), None);
-        assert_eq!(dedup.admit(&message(1, 7, 5), Position::new(1, 2)), Some(Exception::Repeat { first }));
-        assert_eq!(dedup.admit(&message(1, 8, 5), Position::new(1, 3)), Some(Exception::Conflict { first }));
+        assert_eq!(dedup.admit(&message(1, 7, 0), first, None), None);
+        assert_eq!(dedup.admit(&message(1, 7, 5), Position::new(1, 2), None), Some(Exception::Repeat { first }));
+        assert_eq!(dedup.admit(&message(1, 8, 5), Position::new(1, 3), None), Some(Exception::Conflict { first }));
         let elsewhere = Header { room: "b", ..message(1, 7, 5) };
-        assert_eq!(dedup.admit(&elsewhere, Position::new(1, 4)), Some(Exception::Conflict { first }));
+        assert_eq!(dedup.admit(&elsewhere, Position::new(1, 4), None), Some(Exception::Conflict { first }));
     }
 
     #[test]
     fn it_is_bounded_by_count_and_time() {
         let mut dedup = Dedup::new(3, Duration::from_secs(300));
         for id in 1..=4 {
-            assert_eq!(dedup.admit(&message(id, 0, 0), Position::new(1, id)), None);
+            assert_eq!(dedup.admit(&message(id, 0, 0), Position::new(1, id), None), None);
         }
         assert_eq!(dedup.seen.len(), 3);
-        assert_eq!(dedup.admit(&message(1, 0, 0), Position::new(1, 9)), None, "the oldest was forgotten");
-        assert_eq!(dedup.admit(&message(4, 0, 300_001), Position::new(1, 10)), Some(Exception::Repeat { first: Position::new(1, 4) }));
-        assert_eq!(dedup.admit(&message(9, 0, 300_001), Position::new(1, 11)), None);
+        assert_eq!(dedup.admit(&message(1, 0, 0), Position::new(1, 9), None), None, "the oldest was forgotten");
+        assert_eq!(
+            dedup.admit(&message(4, 0, 300_001), Position::new(1, 10), None),
+            Some(Exception::Repeat { first: Position::new(1, 4) })
+        );
+        assert_eq!(dedup.admit(&message(9, 0, 300_001), Position::new(1, 11), None), None);
         assert_eq!(dedup.seen.len(), 1, "what is past the window was forgotten");
     }
 
@@ -110,7 +145,7 @@ mod tests {
                 None
             }
             // Each id comes again, further and further away.
-            _ => dedup.admit(&message(u128::from(entry * entry % 37), 0, 0), Position::new(1, entry.into())),
+            _ => dedup.admit(&message(u128::from(entry * entry % 37), 0, 0), Position::new(1, entry.into()), None),
         };
         let (most, begun) = (8, 100);
         let (mut old, mut new) = (Dedup::new(most, Duration::from_secs(300)), Dedup::new(most, Duration::from_secs(300)));
@@ -126,5 +161,30 @@ mod tests {
             one.is_some()
         });
         assert!(repeats.count() > 10);
+    }
+
+    #[test]
+    fn what_it_can_not_know_is_asked_for() {
+        let v7 = |made: u64, n: u128| MessageId::from_u128(u128::from(made) << 80 | 7 << 76 | 2 << 62 | n);
+        let message = |id, at| Header { room: "a", id, digest: 7, at: Timestamp(at) };
+        let mut dedup = Dedup::new(4, Duration::from_secs(300));
+        dedup.begin(Position::new(1, 10));
+        for n in 1..=6 {
+            let at = 1_000 * n;
+            dedup.admit(&message(v7(at, 0), at as i64), Position::new(1, (10 + n).into()), None);
+        }
+        assert_eq!(dedup.since(), Position::new(1, 12), "two of six were forgotten");
+        // From 3,000 to 7,000 is what it remembers by then.
+        assert!(!dedup.may_be_old(&message(v7(5_000, 1), 7_000)));
+        assert!(dedup.may_be_old(&message(v7(4_999, 1), 7_000)));
+        assert!(!dedup.may_be_old(&message(v7(4_000, 0), 7_000)), "this one it knows");
+        assert!(dedup.may_be_old(&message(MessageId::from_u128(4 << 76), 7_000)), "an id that does not tell when it was made");
+
+        let old = message(v7(1_000, 0), 7_000);
+        let located = |offset, digest| Located::new(Position::new(1, offset), crate::RoomId::new("a").unwrap(), digest);
+        let first = Position::new(1, 11);
+        assert_eq!(dedup.admit(&old, Position::new(1, 17), Some(&located(11, 7))), Some(Exception::Repeat { first }));
+        assert_eq!(dedup.admit(&old, Position::new(1, 17), Some(&located(11, 8))), Some(Exception::Conflict { first }));
+        assert_eq!(dedup.admit(&old, Position::new(1, 17), Some(&located(17, 7))), None, "the history is ahead");
     }
 }

@@ -107,5 +107,5 @@ pub use position::{BadPosition, Position};
 pub use registry::RoomRegistry;
 pub use settings::{Delivery, Live, Settings, SlowPolicy, duration};
 pub use stats::Stats;
-pub use store::{DeadLetter, DeadLetters, Exception, Lease, MessageStore, Page, PageQuery, Stored};
+pub use store::{DeadLetter, DeadLetters, Exception, Lease, Located, MessageStore, Page, PageQuery, Stored};
 pub use validator::{ChatValidator, Draft, Limits, MessageValidator, Violation};

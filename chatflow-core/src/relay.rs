@@ -1,6 +1,6 @@
 //! From a log to the rooms of this node: the one place that joins broker and registry.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,16 +11,20 @@ use tokio::sync::{mpsc, oneshot};
 use crate::answers::{Answers, Fate, Told};
 use crate::broker::{Broker, Delivered, Event, From, Reader, Receipt};
 use crate::dedup::Dedup;
+use crate::message::Header;
 use crate::notice::{LOG, Notice};
 use crate::presence::Presence;
 use crate::protocol::put_text_frame;
 use crate::registry::{Encoder, RoomRegistry};
 use crate::stats::Counters;
-use crate::store::Exception;
-use crate::{Codec, Delivery, Hooks, LogId, Message, MessageId, NodeId, Position, Timestamp};
+use crate::store::{Exception, LARGEST_PAGE, Located};
+use crate::{Codec, Delivery, ErrorKind, Hooks, LogId, Message, MessageId, MessageStore, NodeId, Position, Result, Timestamp};
 
 /// How long a fence may take to come back before another is raised.
 const FENCE: Duration = Duration::from_secs(1);
+
+/// How long the history's news are waited for before its watermark is looked up.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
 /// News of the history: it has the log up to `through`.
 #[derive(Debug)]
@@ -94,6 +98,8 @@ pub(crate) struct Relay {
     pub(crate) presence: Arc<Presence>,
     pub(crate) delivery: Delivery,
     pub(crate) gate: Gate,
+    /// The node's history: what the fold over repeats has forgotten is looked up there.
+    pub(crate) history: Option<Arc<dyn MessageStore>>,
     /// How many entries of the past are read at the start: what the fold over repeats has to know, and members who come back.
     pub(crate) past: u64,
     pub(crate) state: State,
@@ -158,7 +164,7 @@ impl Relay {
                         None => return self.finish().await,
                     }
                 },
-                Err(error) if error.kind() == crate::ErrorKind::Closed => return self.finish().await,
+                Err(error) if error.kind() == ErrorKind::Closed => return self.finish().await,
                 Err(error) => tracing::warn!(log = self.log.0, %error, "the log can't be read; trying again"),
             }
             if self.state.read > Position::ZERO {
@@ -228,6 +234,9 @@ impl Relay {
                 if self.state.read != position {
                     self.state.held.clear();
                     self.state.read = position;
+                    if let Gate::Accepted(dedup, _) = &mut self.gate {
+                        dedup.begin(position);
+                    }
                     self.registry.begin(self.log, position);
                 }
                 if self.broker.profile().shared {
@@ -257,6 +266,7 @@ impl Relay {
         if self.log == LOG || self.state.ready.is_some() {
             self.listen(&batch);
         }
+        let located = self.locate(&batch).await;
         let mut fates = Vec::new();
         let mut settles = false;
         if let Gate::Accepted(dedup, history) = &mut self.gate {
@@ -264,7 +274,7 @@ impl Relay {
             self.state.cleared = last;
             for entry in &batch {
                 let exception = match Message::peek(&entry.bytes) {
-                    Some(header) => dedup.admit(&header, entry.position),
+                    Some(header) => dedup.admit(&header, entry.position, located.get(&header.id)),
                     None => {
                         dedup.pass();
                         None
@@ -281,6 +291,45 @@ impl Relay {
         if settles && let Err(error) = self.broker.settle(self.log, last).await {
             tracing::debug!(log = self.log.0, %error, "settling failed; a later position will do");
         }
+    }
+
+    /// What the history has under those ids in `batch` that may be older than what the fold remembers.
+    async fn locate(&mut self, batch: &[Delivered]) -> HashMap<MessageId, Located> {
+        let (Gate::Accepted(dedup, _), Some(history)) = (&self.gate, self.history.clone()) else { return HashMap::new() };
+        let headers = batch.iter().filter_map(|entry| Message::peek(&entry.bytes));
+        let ids: Vec<_> = headers.filter(|header| dedup.may_be_old(header)).map(|header| header.id).collect();
+        let since = dedup.since();
+        if !ids.is_empty() && self.is_in_history(&*history, since).await {
+            match futures::future::try_join_all(ids.chunks(LARGEST_PAGE).map(|ids| find(&*history, ids))).await {
+                Ok(found) => {
+                    let found = ids.into_iter().zip(found.into_iter().flatten());
+                    return found.filter_map(|(id, located)| Some((id, located?))).collect();
+                }
+                Err(error) => {
+                    tracing::warn!(log = self.log.0, %error, "the history was not asked; a repeat of an old message may be shown")
+                }
+            }
+        }
+        HashMap::new()
+    }
+
+    /// Waits until the history has the log up to there, taking in its news meanwhile. Not while the node starts: its writers begin
+    /// after the relays, and nobody is shown anything yet. False when the history takes nothing any more.
+    async fn is_in_history(&mut self, history: &dyn MessageStore, since: Position) -> bool {
+        while self.state.ready.is_none() && self.state.watermark < since {
+            match history.watermark(self.log).await {
+                Ok(watermark) if watermark >= since => break,
+                Err(error) if error.kind() == ErrorKind::Closed => return false,
+                Ok(_) | Err(_) => {}
+            }
+            let Gate::Accepted(_, Some(news)) = &mut self.gate else { return false };
+            match tokio::time::timeout(LOOK_AGAIN, news.recv()).await {
+                Ok(Some(committed)) => self.committed(committed),
+                Ok(None) => return false,
+                Err(_) => {}
+            }
+        }
+        true
     }
 
     /// Until it comes back there may be more in the log than this node has read. One that the broker does not take now is
@@ -331,6 +380,16 @@ impl Relay {
         // A volatile log without a history holds as well as anything here does; with one, `through` is the history's word.
         if !matches!(self.gate, Gate::Accepted(_, Some(_))) {
             self.answers.resolve(self.log, through, &met);
+        }
+    }
+}
+
+/// Looks ids up until the history answers, or is closed.
+async fn find(history: &dyn MessageStore, ids: &[MessageId]) -> Result<Vec<Option<Located>>> {
+    loop {
+        match history.locate(ids).await {
+            Err(error) if error.is_transient() => tokio::time::sleep(LOOK_AGAIN).await,
+            found => return found,
         }
     }
 }

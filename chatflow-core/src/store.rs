@@ -18,7 +18,7 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
 use crate::broker::Durability;
-use crate::{LogId, Message, NodeId, Position, Result, RoomId, Timestamp};
+use crate::{LogId, Message, MessageId, NodeId, Position, Result, RoomId, Timestamp};
 
 /// The most messages that one page holds.
 pub const LARGEST_PAGE: usize = 1_000;
@@ -71,6 +71,25 @@ impl Exception {
     /// What `message` is when its id has a row in `room` at `first` already: a digest leaves the room out, so both count.
     pub(crate) fn of(message: &Message, first: Position, room: &str, digest: u64) -> Self {
         if message.digest == digest && message.room.as_str() == room { Self::Repeat { first } } else { Self::Conflict { first } }
+    }
+}
+
+/// Where the history has a message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Located {
+    /// Its place in its room's log.
+    pub position: Position,
+    /// Its room.
+    pub room: RoomId,
+    /// Its digest.
+    pub digest: u64,
+}
+
+impl Located {
+    /// A place; stores make them.
+    pub fn new(position: Position, room: RoomId, digest: u64) -> Self {
+        Self { position, room, digest }
     }
 }
 
@@ -227,6 +246,13 @@ pub trait MessageStore: Debug + Send + Sync + 'static {
     /// The store can't be read.
     async fn watermark(&self, log: LogId) -> Result<Position>;
 
+    /// Where the messages of these ids stand, each answer in its id's place; `None` for an id without a row. At most
+    /// [`LARGEST_PAGE`] ids.
+    ///
+    /// # Errors
+    /// The store can't be read.
+    async fn locate(&self, ids: &[MessageId]) -> Result<Vec<Option<Located>>>;
+
     /// A page of `room`'s history, which lives in `log`.
     ///
     /// # Errors
@@ -257,7 +283,7 @@ pub struct DeadLetter {
     /// Its position in that log.
     pub position: Position,
     /// The message's id; nil when the entry could not be decoded.
-    pub id: crate::MessageId,
+    pub id: MessageId,
     /// The room; `None` when the entry could not be decoded.
     pub room: Option<RoomId>,
     /// When it was given up.

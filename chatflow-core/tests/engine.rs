@@ -8,7 +8,8 @@ use std::sync::Arc;
 
 use chatflow_core::broker::memory::{InMemoryBroker, MemoryBrokerConfig};
 use chatflow_core::protocol::close;
-use chatflow_core::{Authenticator, Credentials, Deliver, Engine, Identity, MessageId, Result};
+use chatflow_core::store::MemoryStore;
+use chatflow_core::{Authenticator, Credentials, Deliver, Engine, Identity, Live, MessageId, Result, Settings};
 use support::{Client, request, text, text_with, v1};
 
 #[tokio::test]
@@ -52,6 +53,43 @@ async fn the_same_id_again_is_answered_with_the_first_position_and_reaches_nobod
         seen.push(ada.broadcast().await["message"].as_str().unwrap().to_owned());
     }
     assert!(seen == ["once", "twice"] || seen == ["twice"], "{seen:?}");
+}
+
+/// What members see as the broker has it agrees with the history, however long ago a message came for the first time.
+#[tokio::test]
+async fn a_repeat_that_is_older_than_what_a_node_remembers_reaches_nobody() {
+    let mut settings = Settings::default();
+    (settings.live, settings.dedup_messages) = (Live::Accepted, 4);
+    let building = Engine::builder().store(Arc::new(MemoryStore::new())).settings(settings).build();
+    let engine = building.await.unwrap();
+    let (mut ada, mut bob) = (Client::connect(&engine, v1(Some("7"))).await, Client::connect(&engine, v1(Some("7"))).await);
+    support::eventually("both are members", async || engine.stats().registry.members == 2).await;
+    let [old, other] = [MessageId::now_v7(), MessageId::new_v4()];
+    let mut firsts = Vec::new();
+    for (text, id) in [("old", old), ("other", other)] {
+        ada.send(text_with(text, id)).await;
+        firsts.push(ada.answer().await);
+    }
+    for n in 0..10 {
+        ada.send(text(&n.to_string())).await;
+        assert_eq!(ada.answer().await["status"], "SUCCESS");
+    }
+    for (text, id, first) in [("old", old, &firsts[0]), ("other", other, &firsts[1])] {
+        ada.send(text_with(text, id)).await;
+        assert_eq!(ada.answer().await["position"], first["position"]);
+        ada.send(text_with("something else", id)).await;
+        assert_eq!(ada.answer().await["code"], "id_conflict");
+    }
+    ada.send(text("end")).await;
+    ada.answer().await;
+    let expected: Vec<_> = ["old", "other", "0", "1", "2", "3", "4", "5", "6", "7", "8", "9", "end"].map(str::to_owned).to_vec();
+    let mut seen = Vec::new();
+    while seen.last().map(String::as_str) != Some("end") {
+        seen.push(bob.broadcast().await["message"].as_str().unwrap().to_owned());
+    }
+    assert_eq!(seen, expected);
+    assert_eq!(engine.stats().registry.broadcasts, 13);
+    assert_eq!((engine.stats().repeats, engine.stats().conflicts), (2, 2));
 }
 
 #[tokio::test]

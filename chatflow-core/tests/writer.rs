@@ -13,8 +13,8 @@ use chatflow_core::broker::Durability;
 use chatflow_core::broker::memory::{InMemoryBroker, MemoryBrokerConfig};
 use chatflow_core::store::{MemoryDeadLetters, MemoryStore, RoomSummary, StoreStatus};
 use chatflow_core::{
-    DeadLetters, Engine, Error, ErrorKind, Exception, Lease, LogId, Message, MessageStore, NodeId, Page, PageQuery, Position, Result,
-    RoomId, Settings, Stored,
+    DeadLetters, Engine, Error, ErrorKind, Exception, Lease, Located, LogId, Message, MessageId, MessageStore, NodeId, Page, PageQuery,
+    Position, Result, RoomId, Settings, Stored,
 };
 use support::{Client, request, text, v1};
 
@@ -73,6 +73,10 @@ impl MessageStore for Faulty {
 
     async fn watermark(&self, log: LogId) -> Result<Position> {
         self.store.watermark(log).await
+    }
+
+    async fn locate(&self, ids: &[MessageId]) -> Result<Vec<Option<Located>>> {
+        self.store.locate(ids).await
     }
 
     async fn page(&self, log: LogId, room: &RoomId, query: &PageQuery) -> Result<Page> {

@@ -60,8 +60,8 @@ const CLOSING: Duration = Duration::from_secs(8);
 /// # Limits
 /// - It can't rewind: a node reads from where it attached. A history that reads from further back than the node's memory reaches is
 ///   given what its queue gives: ten messages at a time, the next ones when these are settled.
-/// - A node that joins can't read what was there before, so for the dedup window it does not know a repeat of what it did not see; the
-///   history does.
+/// - A node that joins can't read what was there before, so it asks its history for what it did not see; without one it does not know
+///   a repeat of that.
 /// - SQS keeps what a history has not settled for 14 days.
 /// - SNS allows 100 queues to a FIFO topic: nodes and histories together. It allows 1,000 FIFO topics to an account, one for each log.
 /// - Where another node writes the history, what waits for it is known by the count that SQS gives every few seconds.

@@ -182,7 +182,7 @@ impl EngineBuilder {
         let counters = Arc::new(Counters::default());
         let profile = broker.profile();
         let answers = Answers::new(logs, profile.durability, store.is_some(), Arc::clone(&counters));
-        // What nodes make of repeats has to be the same whenever they were started.
+        // What nodes make of repeats has to be the same whenever they were started. Beyond that, they ask their histories.
         let dedup_messages =
             if profile.shared { settings.dedup_messages.min(profile.retains as usize).max(1) } else { settings.dedup_messages };
         let local = || Arc::new(LocalRegistry::new(logs, &settings, store.is_none())) as Arc<dyn RoomRegistry>;
@@ -214,6 +214,7 @@ impl EngineBuilder {
                 presence: Arc::clone(&presence),
                 delivery: settings.delivery,
                 gate,
+                history: store.clone(),
                 past: if profile.shared { dedup_messages as u64 } else { 0 },
                 state: State::new(ready),
             };

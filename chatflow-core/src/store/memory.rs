@@ -6,7 +6,7 @@ use std::ops::Bound;
 use async_trait::async_trait;
 use parking_lot::RwLock;
 
-use super::{Exception, LARGEST_PAGE, Lease, MessageStore, Page, PageQuery, RoomSummary, StoreStatus, Stored, batch};
+use super::{Exception, LARGEST_PAGE, Lease, Located, MessageStore, Page, PageQuery, RoomSummary, StoreStatus, Stored, batch};
 use crate::broker::Durability;
 use crate::{LogId, Message, MessageId, NodeId, Position, Result, RoomId, Timestamp};
 
@@ -183,6 +183,16 @@ impl MessageStore for MemoryStore {
 
     async fn watermark(&self, log: LogId) -> Result<Position> {
         self.read(|history| history.logs.get(&log).map_or(Position::ZERO, |log| log.through))
+    }
+
+    async fn locate(&self, ids: &[MessageId]) -> Result<Vec<Option<Located>>> {
+        self.read(|history| {
+            let located = |id| {
+                let (room, position) = history.ids.get(id)?;
+                Some(Located::new(*position, room.clone(), history.rooms[room][position].digest))
+            };
+            ids.iter().map(located).collect()
+        })
     }
 
     async fn page(&self, log: LogId, room: &RoomId, query: &PageQuery) -> Result<Page> {

@@ -22,9 +22,9 @@ use self::checkpoint::Turn;
 use self::reader::Job;
 use self::writer::{Health, Reply, Request, Writer};
 use super::exclusive::Exclusive;
-use super::{Exception, Lease, MessageStore, Page, PageQuery, RoomSummary, StoreStatus, Stored, batch};
+use super::{Exception, Lease, Located, MessageStore, Page, PageQuery, RoomSummary, StoreStatus, Stored, batch};
 use crate::broker::Durability;
-use crate::{Error, ErrorKind, LogId, NodeId, Position, Result, RoomId};
+use crate::{Error, ErrorKind, LogId, MessageId, NodeId, Position, Result, RoomId};
 
 const ORIGIN: &str = "sqlite";
 
@@ -196,6 +196,11 @@ impl MessageStore for SqliteStore {
 
     async fn watermark(&self, log: LogId) -> Result<Position> {
         self.read(move |db| reader::watermark(db, log)).await
+    }
+
+    async fn locate(&self, ids: &[MessageId]) -> Result<Vec<Option<Located>>> {
+        let ids = ids.to_vec();
+        self.read(move |db| reader::locate(db, &ids)).await
     }
 
     async fn page(&self, log: LogId, room: &RoomId, query: &PageQuery) -> Result<Page> {

@@ -155,7 +155,7 @@ pub(super) const KEYS: &[Key] = &[
     key("engine.history", Number(0, 1000), "The largest history that a join may ask for."),
     key("engine.presence_members", Number(0, 1_000_000), "Rooms up to this many members tell them who comes and goes; 0 = off."),
     key("engine.catch_ups", Number(1, 10_000), "Members that read the store at the same time to catch up."),
-    key("engine.dedup_messages", Number(0, MANY), "Message ids that are remembered for each log to tell repeats when there is no store."),
+    key("engine.dedup_messages", Number(0, MANY), "Message ids that are remembered for each log to tell repeats before a store does."),
     key("engine.dedup_window", Time(0, 24 * HOUR), "How long message ids are remembered."),
     key("engine.batch_rows", Number(1, 100_000), "The most messages in one commit to the store."),
     key("engine.batch_bytes", Number(1 << 12, GIB), "The most bytes in one commit to the store."),

@@ -1,7 +1,7 @@
 //! Batches, cursors and ids.
 
 use super::{LOG, Subject, at, batch, claim, message, page, room, rows};
-use crate::store::{PageQuery, Stored};
+use crate::store::{Located, PageQuery, Stored};
 use crate::{ErrorKind, Exception, LogId, Position, RoomId};
 
 /// Guarantee 2: rows and cursor become visible together, and a cursor may go past the rows.
@@ -53,6 +53,21 @@ pub async fn g2_the_cursor_never_goes_back(subject: &Subject) {
     store.commit(&lease, &batch("a", 1..=3), at(8)).await.expect("valid");
     store.commit(&lease, &[], at(5)).await.expect("harmless");
     assert_eq!(store.watermark(LOG).await.expect("readable"), at(8));
+}
+
+/// Guarantee 3: the row that an id has is found by it, whichever room it is in.
+pub async fn g3_rows_are_found_by_their_ids(subject: &Subject) {
+    let store = &*subject.store;
+    let lease = claim(store, LOG).await;
+    let (mut entries, others) = (batch("a", 1..=2), batch("b", 3..=4));
+    entries.extend(others);
+    store.commit(&lease, &entries, at(4)).await.expect("valid");
+    let located = |entry: &Stored| Some(Located::new(entry.position, entry.message.room.clone(), entry.message.digest));
+    let unknown = message(&room("a"), 9).id;
+    let ids = [entries[3].message.id, unknown, entries[0].message.id, entries[3].message.id];
+    let expected = [located(&entries[3]), None, located(&entries[0]), located(&entries[3])];
+    assert_eq!(store.locate(&ids).await.expect("readable"), expected);
+    assert_eq!(store.locate(&[]).await.expect("readable"), []);
 }
 
 /// Guarantee 2: a new row where readers have already been would be a hole in what they read, so it is refused.

@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 
 use super::place;
 use crate::store::exclusive::Exclusive;
-use crate::store::{LARGEST_PAGE, Lease, Page, PageQuery, RoomSummary, Stored};
+use crate::store::{LARGEST_PAGE, Lease, Located, Page, PageQuery, RoomSummary, Stored};
 use crate::{LogId, Message, MessageId, Position, RoomId, Timestamp};
 
 /// Something to read, which sends its own answer.
@@ -70,6 +70,19 @@ pub(super) fn rooms(db: &Connection, after: &str, limit: usize) -> rusqlite::Res
         Ok(RoomSummary::new(room, Timestamp(row.get(1)?)))
     })?;
     rows.collect()
+}
+
+pub(super) fn locate(db: &Connection, ids: &[MessageId]) -> rusqlite::Result<Vec<Option<Located>>> {
+    let sql = "SELECT m.epoch, m.\"offset\", r.name, m.digest FROM messages m JOIN rooms r ON r.id = m.room WHERE m.id = ?";
+    let mut statement = db.prepare_cached(sql)?;
+    let mut located = |id: &MessageId| {
+        let found = statement.query_row([&id.as_bytes()[..]], |row| {
+            let room = RoomId::new(row.get_ref(2)?.as_str()?).map_err(|error| unreadable(2, error))?;
+            Ok(Located::new(place::position(row, 0)?, room, row.get::<_, i64>(3)? as u64))
+        });
+        found.optional()
+    };
+    ids.iter().map(&mut located).collect()
 }
 
 /// The statement of a page; it walks the index in its own order and never sorts.
