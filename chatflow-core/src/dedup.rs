@@ -10,11 +10,11 @@ use crate::{MessageId, Position, Timestamp};
 /// Ids that were seen among the last entries of one log, as many and for as long as is set.
 ///
 /// It depends on those entries alone, so every node that folds the log comes to the same result, whenever it began. What it has forgotten,
-/// or never saw because the node was not there, the history knows: it is asked for ids that may be that [old](Self::may_be_old), and the
+/// or never saw because the node was not there, the history knows: it is asked for ids that may be that [old](Self::recall), and the
 /// result is again the same for every node that keeps a history.
 #[derive(Debug)]
 pub(crate) struct Dedup {
-    seen: HashMap<MessageId, Seen, foldhash::fast::RandomState>,
+    seen: HashMap<MessageId, First, foldhash::fast::RandomState>,
     /// Which entry each came in, counted from the first that was folded.
     order: VecDeque<(u64, MessageId, Timestamp)>,
     entries: u64,
@@ -24,11 +24,39 @@ pub(crate) struct Dedup {
     since: Position,
 }
 
-#[derive(Debug, Clone, Copy)]
-struct Seen {
+/// The first copy of a message: where it stands, and what it says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct First {
     position: Position,
     digest: u64,
     room: u64,
+}
+
+/// What can be said of a message before its turn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Recall {
+    /// It repeats this one; which may be forgotten until its turn comes.
+    Known(First),
+    /// Only the history knows.
+    Old,
+    /// There can be no other copy than what comes before it from here on.
+    New,
+}
+
+impl First {
+    fn of(message: &Header<'_>, position: Position) -> Self {
+        Self { position, digest: message.digest, room: hash(message.room) }
+    }
+}
+
+impl From<&Located> for First {
+    fn from(located: &Located) -> Self {
+        Self { position: located.position, digest: located.digest, room: hash(located.room.as_str()) }
+    }
+}
+
+fn hash(room: &str) -> u64 {
+    twox_hash::XxHash3_64::oneshot(room.as_bytes())
 }
 
 impl Dedup {
@@ -46,26 +74,32 @@ impl Dedup {
         self.since
     }
 
-    /// Whether a message that is not remembered may have a copy from before that: unless its id tells that it was made in the newer
-    /// half of the time that is remembered. The older half is for senders whose clocks go wrong.
-    pub(crate) fn may_be_old(&self, message: &Header<'_>) -> bool {
-        let oldest = self.order.front().map_or(message.at, |(_, at)| *at);
-        let middle = oldest.0 + (message.at.0 - oldest.0) / 2;
-        made_at(message.id).is_none_or(|made| made.0 < middle) && !self.seen.contains_key(&message.id)
+    /// How many entries back it remembers, at least 1.
+    pub(crate) fn reach(&self) -> usize {
+        self.most.max(1)
     }
 
-    /// Takes the log's next message, and what the history was found to have under its id; what it repeats, if it does.
-    pub(crate) fn admit(&mut self, message: &Header<'_>, position: Position, located: Option<&Located>) -> Option<Exception> {
-        self.pass();
-        let room = twox_hash::XxHash3_64::oneshot(message.room.as_bytes());
-        let this = Seen { position, digest: message.digest, room };
-        let told = |first, same| Some(if same { Exception::Repeat { first } } else { Exception::Conflict { first } });
+    /// What is known of a message that is among the next [`reach`](Self::reach) entries. One that is not remembered may have a copy
+    /// from before that, unless its id tells that it was made in the newer half of the time that is remembered. The older half is for
+    /// senders whose clocks go wrong.
+    pub(crate) fn recall(&self, message: &Header<'_>) -> Recall {
         if let Some(first) = self.seen.get(&message.id) {
-            return told(first.position, first.digest == this.digest && first.room == this.room);
+            return Recall::Known(*first);
         }
+        let oldest = self.order.front().map_or(message.at, |(.., at)| *at);
+        let middle = oldest.0 + (message.at.0 - oldest.0) / 2;
+        if made_at(message.id).is_none_or(|made| made.0 < middle) { Recall::Old } else { Recall::New }
+    }
+
+    /// Takes the log's next message, and what was found out about its id before; what it repeats, if it does.
+    pub(crate) fn admit(&mut self, message: &Header<'_>, position: Position, found: Option<&First>) -> Option<Exception> {
+        self.pass();
+        let this = First::of(message, position);
         // The history may be ahead, and have this very entry.
-        if let Some(first) = located.filter(|first| first.position < position) {
-            return told(first.position, first.digest == message.digest && first.room.as_str() == message.room);
+        let first = self.seen.get(&message.id).or(found.filter(|first| first.position < position));
+        if let Some(&First { position: first, digest, room }) = first {
+            let same = digest == this.digest && room == this.room;
+            return Some(if same { Exception::Repeat { first } } else { Exception::Conflict { first } });
         }
         self.forget(message.at);
         self.seen.insert(message.id, this);
@@ -175,16 +209,27 @@ mod tests {
         }
         assert_eq!(dedup.since(), Position::new(1, 12), "two of six were forgotten");
         // From 3,000 to 7,000 is what it remembers by then.
-        assert!(!dedup.may_be_old(&message(v7(5_000, 1), 7_000)));
-        assert!(dedup.may_be_old(&message(v7(4_999, 1), 7_000)));
-        assert!(!dedup.may_be_old(&message(v7(4_000, 0), 7_000)), "this one it knows");
-        assert!(dedup.may_be_old(&message(MessageId::from_u128(4 << 76), 7_000)), "an id that does not tell when it was made");
+        assert_eq!(dedup.recall(&message(v7(5_000, 1), 7_000)), Recall::New);
+        assert_eq!(dedup.recall(&message(v7(4_999, 1), 7_000)), Recall::Old);
+        assert!(matches!(dedup.recall(&message(v7(4_000, 0), 7_000)), Recall::Known(_)));
+        assert_eq!(dedup.recall(&message(MessageId::from_u128(4 << 76), 7_000)), Recall::Old, "it does not tell when it was made");
 
         let old = message(v7(1_000, 0), 7_000);
-        let located = |offset, digest| Located::new(Position::new(1, offset), crate::RoomId::new("a").unwrap(), digest);
+        let located = |offset, digest| First::from(&Located::new(Position::new(1, offset), crate::RoomId::new("a").unwrap(), digest));
         let first = Position::new(1, 11);
         assert_eq!(dedup.admit(&old, Position::new(1, 17), Some(&located(11, 7))), Some(Exception::Repeat { first }));
         assert_eq!(dedup.admit(&old, Position::new(1, 17), Some(&located(11, 8))), Some(Exception::Conflict { first }));
         assert_eq!(dedup.admit(&old, Position::new(1, 17), Some(&located(17, 7))), None, "the history is ahead");
+    }
+
+    #[test]
+    fn what_is_forgotten_before_its_repeat_has_its_turn_is_kept_in_mind() {
+        let mut dedup = Dedup::new(2, Duration::from_secs(300));
+        let first = Position::new(1, 1);
+        dedup.admit(&message(1, 7, 0), first, None);
+        let Recall::Known(found) = dedup.recall(&message(1, 7, 0)) else { panic!("it is remembered") };
+        dedup.admit(&message(2, 7, 0), Position::new(1, 2), None);
+        dedup.admit(&message(3, 7, 0), Position::new(1, 3), None);
+        assert_eq!(dedup.admit(&message(1, 7, 0), Position::new(1, 4), Some(&found)), Some(Exception::Repeat { first }));
     }
 }

@@ -10,8 +10,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::answers::{Answers, Fate, Told};
 use crate::broker::{Broker, Delivered, Event, From, Reader, Receipt};
-use crate::dedup::Dedup;
-use crate::message::Header;
+use crate::dedup::{Dedup, First, Recall};
 use crate::notice::{LOG, Notice};
 use crate::presence::Presence;
 use crate::protocol::put_text_frame;
@@ -266,51 +265,66 @@ impl Relay {
         if self.log == LOG || self.state.ready.is_some() {
             self.listen(&batch);
         }
-        let located = self.locate(&batch).await;
-        let mut fates = Vec::new();
-        let mut settles = false;
-        if let Gate::Accepted(dedup, history) = &mut self.gate {
-            settles = history.is_none();
-            self.state.cleared = last;
-            for entry in &batch {
-                let exception = match Message::peek(&entry.bytes) {
-                    Some(header) => dedup.admit(&header, entry.position, located.get(&header.id)),
-                    None => {
-                        dedup.pass();
-                        None
-                    }
-                };
-                fates.extend(exception.map(|exception| (entry.position, Fate::Excepted(exception))));
-            }
-        }
+        let fates = self.fold(&batch).await;
         let told = self.answers.read(self.log, &batch, &fates);
         self.state.fates.extend(fates);
         self.state.held.extend(batch);
         self.show();
         told.into_iter().for_each(Told::tell);
-        if settles && let Err(error) = self.broker.settle(self.log, last).await {
+        if matches!(self.gate, Gate::Accepted(_, None))
+            && let Err(error) = self.broker.settle(self.log, last).await
+        {
             tracing::debug!(log = self.log.0, %error, "settling failed; a later position will do");
         }
     }
 
-    /// What the history has under those ids in `batch` that may be older than what the fold remembers.
-    async fn locate(&mut self, batch: &[Delivered]) -> HashMap<MessageId, Located> {
-        let (Gate::Accepted(dedup, _), Some(history)) = (&self.gate, self.history.clone()) else { return HashMap::new() };
-        let headers = batch.iter().filter_map(|entry| Message::peek(&entry.bytes));
-        let ids: Vec<_> = headers.filter(|header| dedup.may_be_old(header)).map(|header| header.id).collect();
+    /// Tells repeats, where the log alone decides.
+    async fn fold(&mut self, batch: &[Delivered]) -> Vec<(Position, Fate)> {
+        let mut fates = Vec::new();
+        let Gate::Accepted(dedup, _) = &self.gate else { return fates };
+        for batch in batch.chunks(dedup.reach()) {
+            let found = self.find_firsts(batch).await;
+            let Gate::Accepted(dedup, _) = &mut self.gate else { return fates };
+            for entry in batch {
+                self.state.cleared = entry.position;
+                match Message::peek(&entry.bytes) {
+                    Some(header) => {
+                        let exception = dedup.admit(&header, entry.position, found.get(&header.id));
+                        fates.extend(exception.map(|exception| (entry.position, Fate::Excepted(exception))));
+                    }
+                    None => dedup.pass(),
+                }
+            }
+        }
+        fates
+    }
+
+    /// The first copies of messages in `batch`, at most what the fold remembers: those that it knows by now, and those that the
+    /// history has of what it has forgotten.
+    async fn find_firsts(&mut self, batch: &[Delivered]) -> HashMap<MessageId, First> {
+        let mut firsts = HashMap::new();
+        let (Gate::Accepted(dedup, _), Some(history)) = (&self.gate, self.history.clone()) else { return firsts };
+        let mut ids = Vec::new();
+        for header in batch.iter().filter_map(|entry| Message::peek(&entry.bytes)) {
+            match dedup.recall(&header) {
+                Recall::Known(first) => _ = firsts.insert(header.id, first),
+                Recall::Old => ids.push(header.id),
+                Recall::New => {}
+            }
+        }
         let since = dedup.since();
         if !ids.is_empty() && self.is_in_history(&*history, since).await {
             match futures::future::try_join_all(ids.chunks(LARGEST_PAGE).map(|ids| find(&*history, ids))).await {
                 Ok(found) => {
                     let found = ids.into_iter().zip(found.into_iter().flatten());
-                    return found.filter_map(|(id, located)| Some((id, located?))).collect();
+                    firsts.extend(found.filter_map(|(id, located)| Some((id, First::from(&located?)))));
                 }
                 Err(error) => {
                     tracing::warn!(log = self.log.0, %error, "the history was not asked; a repeat of an old message may be shown")
                 }
             }
         }
-        HashMap::new()
+        firsts
     }
 
     /// Waits until the history has the log up to there, taking in its news meanwhile. Not while the node starts: its writers begin

@@ -2,6 +2,8 @@
 
 #[path = "support/backend.rs"]
 mod backend;
+#[path = "support/door.rs"]
+mod door;
 #[path = "support/emulator.rs"]
 mod emulator;
 
@@ -23,7 +25,7 @@ use tokio::sync::oneshot;
 use tokio::time::{sleep, timeout};
 use uuid::Uuid;
 
-use backend::Door;
+use backend::Private;
 use emulator::Emulator;
 
 /// For all cases that do it no harm.
@@ -57,8 +59,8 @@ fn subject(config: SqsBrokerConfig) -> Subject {
 }
 
 broker_suite!(shared suite, async { subject(config(endpoint().await)) }, faults: async {
-    let door = Door::new().await;
-    subject(config(format!("http://{}", door.address))).on(Arc::new(door))
+    let private = Private::new().await;
+    subject(config(format!("http://{}", private.address()))).on(Arc::new(private))
 });
 
 const LOG: LogId = LogId(0);

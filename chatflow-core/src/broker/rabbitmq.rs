@@ -1,9 +1,9 @@
 //! The broker on RabbitMQ: a log is a stream queue, and every node reads it whole.
 //!
 //! # How it works
-//! Log `n` in its epoch `e` is the stream queue `<prefix>.<n>.<e>`. Entries are published to it through the default exchange, pipelined,
-//! with confirms; every node reads every log once, and all its readers share what was read. A position is the epoch and the offset in
-//! the stream. A receipt is accepted when the entry has come back: RabbitMQ shows readers what a majority of the stream's replicas
+//! Log `n` in its epoch `e` is the stream queue `<prefix>.<n>.<e>`. Messages are published to it through the default exchange, pipelined,
+//! with confirms; what gathers while two entries are on their way becomes one. Every node reads every log once, and all its readers share
+//! what was read. A position is the epoch, the offset in the stream, and the place in the entry there. A receipt is accepted when the entry has come back: RabbitMQ shows readers what a majority of the stream's replicas
 //! has, which is also when it confirms, and what came back has a place that everybody sees.
 //!
 //! Which epoch a log is in stands in the queue `<prefix>.epochs`, which every node reads from its beginning. A record turns a log from
@@ -12,9 +12,9 @@
 //! first. How far each history has settled and each node has seen stands in `<prefix>.progress`.
 //!
 //! # What is noticed
-//! A node that comes back to a log reads the entry again that it read last, and puts a fence into the log: if the entry is not there,
-//! if another stands in its place, or if any other node has seen more than there was in front of the fence, the log was lost, cut or
-//! wound back, and goes on in a new epoch. No publisher is let in before that.
+//! A node that comes back to a log puts a fence into it, and reads the entry again that it read last: if the fence does not come to
+//! stand behind that entry, if another stands in its place, or if any other node has seen more than there was in front of the fence,
+//! the log was lost, cut or wound back, and goes on in a new epoch. No publisher is let in before that.
 //!
 //! # What is not
 //! - RabbitMQ writes to the page cache: a confirm survives the death of its process, and of a node where the stream has replicas on
@@ -35,6 +35,7 @@ mod epochs;
 mod fault;
 mod link;
 mod log;
+mod place;
 mod progress;
 mod publisher;
 mod reader;
@@ -87,8 +88,6 @@ pub struct RabbitMqBroker {
 struct Shared {
     config: Arc<RabbitMqConfig>,
     uri: lapin::uri::AMQPUri,
-    /// This object's own, in every entry that it puts into a log.
-    life: u64,
     logs: Arc<[Arc<Log>]>,
     board: Arc<Board>,
     opening: Mutex<Opening>,
@@ -138,14 +137,14 @@ impl RabbitMqBroker {
     /// [`ErrorKind::Config`] when the settings are out of range or contradict each other.
     pub fn new(config: RabbitMqConfig) -> Result<Self> {
         let uri = config.check()?;
+        // This object's own, in every entry that it puts into a log.
         let life = MessageId::new_v4().as_u64_pair().0;
-        let log = |log| Arc::new(Log::new(LogId(log), config.logs, life, (config.entries, config.bytes)));
+        let log = |log| Arc::new(Log::new(LogId(log), life, (config.entries, config.bytes)));
         let logs: Arc<[_]> = (0..config.logs).map(log).collect();
         let mut profile = Profile::new("rabbitmq", config.logs).durable().shared();
         (profile.largest_entry, profile.retains) = (LARGEST_ENTRY, RETAINED_ENTRIES);
         let shared = Shared {
             uri,
-            life,
             board: Arc::new(Board::new(config.history_ttl)),
             opening: Mutex::new(Opening::new("")),
             own: Arc::new(Mutex::new(vec![Position::ZERO; logs.len()])),

@@ -35,7 +35,7 @@ macro_rules! registry_suite {
             $crate::registry_suite!(@cases $subject,
                 g1_a_slow_member_costs_the_others_nothing, g2_frames_come_in_order_each_once, g2_a_socket_that_takes_little_gets_the_same_bytes,
                 g2_own_messages_are_passed_over_when_asked, g3_joining_after_a_position_continues_there, g3_what_is_not_in_memory_is_said,
-                g3_the_last_messages_first, g4_a_member_that_waits_for_too_much_is_closed, g5_rooms_are_served_alike,
+                g3_what_came_before_the_node_began_is_not_in_memory, g3_the_last_messages_first, g4_a_member_that_waits_for_too_much_is_closed, g5_rooms_are_served_alike,
                 members_and_rooms_are_told, a_gap_in_the_log_sends_members_off);
         }
     };
@@ -165,12 +165,19 @@ const LOG: LogId = LogId(0);
 struct Feed {
     registry: Arc<dyn RoomRegistry>,
     next: u128,
+    /// How far the history is.
+    history: Position,
 }
 
 impl Feed {
     fn new(subject: &Subject) -> Self {
-        subject.registry.begin(LOG, Position::new(1, 0));
-        Self { registry: Arc::clone(&subject.registry), next: 1 }
+        Self::after(subject, 0, Position::MAX)
+    }
+
+    /// One that begins after the entry at `offset`.
+    fn after(subject: &Subject, offset: u128, history: Position) -> Self {
+        subject.registry.begin(LOG, Position::new(1, offset));
+        Self { registry: Arc::clone(&subject.registry), next: offset + 1, history }
     }
 
     fn entry(&mut self, room: &str, text: &str, session: u64) -> Delivered {
@@ -192,7 +199,7 @@ impl Feed {
 
     fn advance(&self, entries: Vec<Delivered>) {
         let through = Position::new(1, self.next - 1);
-        self.registry.advance(LOG, &mut entries.into_iter(), through, Position::MAX, &Bodies);
+        self.registry.advance(LOG, &mut entries.into_iter(), through, self.history, &Bodies);
     }
 
     fn say(&mut self, room: &str, text: &str) -> Position {
@@ -341,6 +348,17 @@ pub async fn g3_what_is_not_in_memory_is_said(subject: Subject) {
     assert_eq!(join(&subject, &late, Start::After(memory)), Ok(memory));
     let early = member(&subject, 3, "a", &Sink::open(), false);
     assert_eq!(join(&subject, &early, Start::After(Position::new(2, 0))), Err(NotThere::Ahead { progress }));
+}
+
+/// Guarantee 3: a node that began after what the history has yet knows nothing of what lies between.
+pub async fn g3_what_came_before_the_node_began_is_not_in_memory(subject: Subject) {
+    let begun = Position::new(1, 100);
+    let mut feed = Feed::after(&subject, begun.offset.into(), Position::new(1, 10));
+    let said = feed.say("a", "after");
+    let back = member(&subject, 1, "a", &Sink::open(), false);
+    let behind = Err(NotThere::Behind { memory: begun, progress: said });
+    assert_eq!(join(&subject, &back, Start::After(Position::new(1, 50))), behind);
+    assert_eq!(join(&subject, &back, Start::After(begun)), Ok(begun));
 }
 
 /// Guarantee 3.

@@ -33,6 +33,8 @@ pub struct LocalRegistry {
 #[derive(Debug, Default)]
 struct LogRooms {
     progress: Position,
+    /// Nothing from before this is in `tail`.
+    begun: Position,
     watermark: Position,
     rooms: HashMap<RoomId, Arc<Room>, foldhash::fast::RandomState>,
     /// Entries that were shown and that the history does not have yet, for rooms that get their first member.
@@ -111,6 +113,7 @@ impl RoomRegistry for LocalRegistry {
         let stale = if progress == rooms.progress { Vec::new() } else { rooms.rooms.drain().map(|(_, room)| room).collect() };
         rooms.tail.clear();
         rooms.progress = progress;
+        rooms.begun = progress;
         drop(rooms);
         // What these members would see next does not follow on what they saw last: they come back by their positions.
         for member in stale.iter().flat_map(|room| room.roster()) {
@@ -161,11 +164,12 @@ impl RoomRegistry for LocalRegistry {
 
     fn join(&self, member: &Arc<Member>, start: Start, encoder: &dyn Encoder, joined: &mut dyn FnMut(Position)) -> Result<(), NotThere> {
         let mut rooms = self.log(member.log).lock();
-        let LogRooms { progress, watermark, rooms, tail } = &mut *rooms;
+        let LogRooms { progress, begun, watermark, rooms, tail } = &mut *rooms;
         let room = match rooms.get(&member.room) {
             Some(room) => Arc::clone(room),
             None => {
-                let start = if tail.is_empty() { *progress } else { *watermark };
+                // A history that is behind does not have what came before the node began.
+                let start = if tail.is_empty() { *progress } else { (*watermark).max(*begun) };
                 // A name of its own: the member's may be a slice of a whole frame.
                 let id = RoomId::new(member.room.as_str()).unwrap_or_else(|_| member.room.clone());
                 let room = Room::new(id.clone(), start, *watermark, Arc::clone(&self.shared));

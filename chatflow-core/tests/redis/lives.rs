@@ -1,6 +1,6 @@
 //! What becomes of a log when its server dies, is wiped or wound back.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use chatflow_core::broker::{From, Reader};
 use chatflow_core::{Broker, Opening};
@@ -129,4 +129,28 @@ async fn a_promoted_replica_begins_a_new_epoch() {
     redis.call(&["REPLICAOF", "NO", "ONE"]);
     let after = publish_at_last(&broker, "after").await;
     assert!(after.epoch > before.epoch);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_hangs_is_away_until_it_answers() {
+    let redis = Redis::start();
+    let mut config = config(&redis.url());
+    config.timeout = Duration::from_millis(500);
+    let broker = open(&config, &opening()).await;
+    let (mut tail, _) = Tail::new(&broker, Reader::Node, From::Present).await;
+    let before = publish(&broker, "before").await;
+    assert_eq!(redis.call(&["CLIENT", "PAUSE", "4000", "ALL"]), "OK");
+    let hung = Instant::now();
+    let error = try_publish(&broker, "while it hangs").await.expect_err("nobody answers");
+    assert!(error.is_transient() && hung.elapsed().as_secs() < 2, "{error} after {:?}", hung.elapsed());
+    let asked = Instant::now();
+    let error = try_publish(&broker, "while it is known to hang").await.expect_err("it is away");
+    assert!(error.is_transient() && asked.elapsed().as_millis() < 100, "{error} after {:?}", asked.elapsed());
+    let after = publish_at_last(&broker, "after").await;
+    assert!(hung.elapsed() < Duration::from_secs(4 + 5), "guarantee 8: {:?}", hung.elapsed());
+    assert_eq!(after.epoch, before.epoch, "the log is the same");
+    // What was on its way when it hung may have arrived all the same.
+    let texts = tail.texts(usize::try_from(after.offset - before.offset).unwrap() + 1).await;
+    assert_eq!((texts.first().unwrap().as_str(), texts.last().unwrap().as_str()), ("before", "after"));
+    assert!(broker.status().await.healthy);
 }

@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -25,6 +26,13 @@ sns.SnsProvider.publish_batch = in_line(sns.SnsProvider.publish_batch)
 from localstack.runtime.main import main
 main()
 ";
+
+/// Where `scripts/test` installs it, or where somebody else has.
+fn python() -> PathBuf {
+    let home = || PathBuf::from(std::env::var_os("HOME").unwrap_or_default()).join(".cache");
+    let cache = || std::env::var_os("XDG_CACHE_HOME").map_or_else(home, PathBuf::from).join("chatflow/localstack");
+    std::env::var_os("CHATFLOW_LOCALSTACK").map_or_else(cache, PathBuf::from).join("bin/python")
+}
 
 /// A running emulator. What it holds is gone when it stops.
 #[derive(Debug)]
@@ -57,14 +65,18 @@ impl Emulator {
 
     /// Starts it again, empty.
     pub(crate) fn resume(&mut self) {
-        let python = std::env::var("CHATFLOW_LOCALSTACK").unwrap_or_else(|_| "/tmp/cf-localstack/bin/python".into());
+        let python = python();
         let files = self.files.path();
         let process = Command::new("sh")
-            .args(["-c", SHELL, &python, PROGRAM])
+            .args(["-c", SHELL])
+            .arg(python)
+            .arg(PROGRAM)
             .arg(files)
             .env("SERVICES", "sqs,sns")
             .env("GATEWAY_LISTEN", format!("127.0.0.1:{}", self.port))
             .env("FILESYSTEM_ROOT", files)
+            // Else all of them write one certificate.
+            .env("TMPDIR", files)
             .envs([("DNS_ADDRESS", "0"), ("SKIP_SSL_CERT_DOWNLOAD", "1"), ("DISABLE_EVENTS", "1")])
             .stdin(Stdio::piped())
             .spawn()

@@ -11,19 +11,21 @@ use super::envelope::{Envelope, Kind};
 use super::epochs::queue_of;
 use super::fault::{Fault, error};
 use super::link::Start;
-use super::log::{Log, place_of};
+use super::log::Log;
+use super::place::{before, nth, offset_of, place_of};
 use super::reader::Reading;
 use super::session::Session;
-use super::window::{BATCH_BYTES, BATCH_ENTRIES, before};
+use super::window::{BATCH_BYTES, BATCH_ENTRIES};
 use super::{Links, RETRY};
 use crate::broker::{Event, From};
 use crate::{ErrorKind, Position, Result};
 
 /// How long it may take to find out where a reader begins.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// So many last entries are counted exactly; of more, a few more are given, because signs stand among them.
-const COUNTED: usize = 4_096;
-const SIGNS: u64 = 64;
+/// How many entries are read first to find the last messages; then eight times as many, and so on.
+const FIRST_LOOK: u64 = 64;
+/// So many last messages are counted; of more, at least as many are given.
+const COUNTED: u64 = 65_536;
 
 /// A reader of `log` that begins at `from`, and the place where it begins.
 pub(super) async fn attach(log: Arc<Log>, links: Links, from: From) -> Result<(Position, BoxStream<'static, Result<Event>>)> {
@@ -35,7 +37,7 @@ async fn begin(log: Arc<Log>, links: Links, from: From) -> Result<(Position, Box
     let away = || error(ErrorKind::Unavailable, "RabbitMQ is away");
     let session = links.borrow().clone();
     let at = match from {
-        From::Present => log.tail(),
+        From::Present => log.present(),
         From::Last(n) => match log.before_last(usize::try_from(n).unwrap_or(usize::MAX)) {
             (Some(at), ..) => at,
             (None, _, tail) => last(&*session.ok_or_else(away)?, &log, tail, n).await?,
@@ -120,24 +122,36 @@ fn is_end(data: &[u8]) -> bool {
 
 /// The place before the last `n` messages of the tail's epoch.
 async fn last(session: &Session, log: &Log, tail: Position, n: u64) -> Result<Position> {
-    let start = u64::try_from(tail.offset).unwrap_or(u64::MAX).saturating_sub(n.saturating_add(SIGNS));
+    let end = offset_of(tail);
+    let mut entries = if n > COUNTED { n } else { FIRST_LOOK };
+    loop {
+        let start = end.saturating_sub(entries);
+        let places = messages(session, log, tail, start, n.min(COUNTED)).await?;
+        // An entry has a message at least, or is one of a few signs.
+        let enough = places.len() as u64 >= n.min(COUNTED) || start == 0 || places.is_empty() && entries > COUNTED;
+        match places.front() {
+            Some(first) if enough && n <= COUNTED => return Ok(*first),
+            Some(_) if enough => return Ok(before(place_of(tail.epoch, start))),
+            None if enough => return Ok(tail),
+            _ => entries = entries.saturating_mul(8),
+        }
+    }
+}
+
+/// The places before the last messages from `start` up to the tail, at most `most`.
+async fn messages(session: &Session, log: &Log, tail: Position, start: u64, most: u64) -> Result<VecDeque<Position>> {
     let queue = queue_of(&session.config, log.id.0, tail.epoch);
     let failed = |fault: Fault| fault.into_error("reading a log");
     let mut feed = session.link.consume(&queue, Start::At(start)).await.map_err(failed)?;
-    let counted = usize::try_from(n).ok().filter(|n| *n <= COUNTED);
     let mut places = VecDeque::new();
     loop {
         for fed in feed.next(BATCH_ENTRIES, BATCH_BYTES).await.map_err(failed)? {
-            let position = place_of(tail.epoch, fed.offset);
-            let Some(n) = counted else { return Ok(before(position)) };
-            if position <= tail && Envelope::open(fed.data).is_some_and(|envelope| envelope.kind == Kind::Message) {
-                places.push_back(before(position));
-                if places.len() > n {
-                    places.pop_front();
-                }
-            }
-            if position >= tail {
-                return Ok(places.front().copied().unwrap_or(tail));
+            let first = place_of(tail.epoch, fed.offset);
+            let count = Envelope::open(fed.data).map_or(0, |envelope| envelope.messages().count());
+            places.extend((0..count).map(|index| nth(first, index)).filter(|place| *place <= tail).map(before));
+            places.drain(..places.len().saturating_sub(most as usize));
+            if nth(first, count.saturating_sub(1)) >= tail {
+                return Ok(places);
             }
         }
         feed.acknowledge(false).await.map_err(failed)?;

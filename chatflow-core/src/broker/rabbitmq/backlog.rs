@@ -13,14 +13,21 @@ const MOST_MARKS: usize = 4_096;
 pub(super) struct Backlog {
     /// Every history has what is up to here; `None` as long as nobody said so: then what was read since is what counts.
     settled: Option<Position>,
-    settled_bytes: u64,
-    read_bytes: u64,
-    /// After each batch, how many bytes were read by then. Some in between are left out, which makes the bound tighter, never wider.
-    marks: VecDeque<(Position, u64)>,
+    settled_so_far: Amount,
+    read_so_far: Amount,
+    /// After each batch, how much was read by then. Some in between are left out, which makes the bound tighter, never wider.
+    marks: VecDeque<(Position, Amount)>,
     began: Position,
     /// Submitted, and neither failed nor read back.
     pub(super) waiting_entries: usize,
     pub(super) waiting_bytes: usize,
+}
+
+/// How much was read since the beginning.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+struct Amount {
+    entries: u64,
+    bytes: u64,
 }
 
 impl Backlog {
@@ -30,9 +37,10 @@ impl Backlog {
     }
 
     /// A batch was read, up to `position`.
-    pub(super) fn read(&mut self, position: Position, bytes: usize) {
-        self.read_bytes += bytes as u64;
-        self.marks.push_back((position, self.read_bytes));
+    pub(super) fn read(&mut self, position: Position, entries: u64, bytes: usize) {
+        self.read_so_far.entries += entries;
+        self.read_so_far.bytes += bytes as u64;
+        self.marks.push_back((position, self.read_so_far));
         if self.marks.len() > MOST_MARKS {
             let mut keep = false;
             self.marks.retain(|_| {
@@ -46,19 +54,20 @@ impl Backlog {
     pub(super) fn settle(&mut self, position: Position) {
         self.settled = Some(position);
         let through = self.marks.partition_point(|(at, _)| *at <= position);
-        if let Some((_, bytes)) = self.marks.drain(..through).next_back() {
-            self.settled_bytes = bytes;
+        if let Some((_, amount)) = self.marks.drain(..through).next_back() {
+            self.settled_so_far = amount;
         }
     }
 
     /// How many entries are not settled.
     pub(super) fn entries(&self, window: &Window) -> u64 {
-        window.messages_after(self.settled.unwrap_or(self.began))
+        let settled = self.settled.unwrap_or(self.began);
+        window.messages_after(settled).unwrap_or(self.read_so_far.entries - self.settled_so_far.entries)
     }
 
     /// Whether `more` bytes fit into the bounds.
     pub(super) fn admits(&self, window: &Window, more: usize, most_entries: usize, most_bytes: usize) -> bool {
-        let bytes = self.read_bytes - self.settled_bytes + (self.waiting_bytes + more) as u64;
+        let bytes = self.read_so_far.bytes - self.settled_so_far.bytes + (self.waiting_bytes + more) as u64;
         self.entries(window) + (self.waiting_entries as u64) < most_entries as u64 && bytes <= most_bytes as u64
     }
 
@@ -71,7 +80,6 @@ impl Backlog {
 
 #[cfg(test)]
 mod tests {
-    use super::super::envelope::Mark;
     use super::*;
 
     #[test]
@@ -80,8 +88,8 @@ mod tests {
         window.begin(Position::new(7, 10));
         backlog.begin(Position::new(7, 10));
         for offset in 11..=14 {
-            window.push(Position::new(7, offset), Mark { life: 1, number: 1 }, Some(vec![0; 100].into()));
-            backlog.read(Position::new(7, offset), 100);
+            window.push(Position::new(7, offset), vec![0; 100].into());
+            backlog.read(Position::new(7, offset), 1, 100);
         }
         (backlog.waiting_entries, backlog.waiting_bytes) = (2, 200);
         assert_eq!(backlog.entries(&window), 4);
@@ -98,12 +106,12 @@ mod tests {
     #[test]
     fn the_places_that_are_remembered_are_bounded_and_never_say_less() {
         let mut backlog = Backlog::default();
-        (1..=20_000u128).for_each(|offset| backlog.read(Position::new(1, offset), 1));
+        (1..=20_000u128).for_each(|offset| backlog.read(Position::new(1, offset), 1, 1));
         assert!(backlog.marks.len() <= MOST_MARKS);
         backlog.settle(Position::new(1, 10_000));
-        let unsettled = backlog.read_bytes - backlog.settled_bytes;
+        let unsettled = backlog.read_so_far.bytes - backlog.settled_so_far.bytes;
         assert!((10_000..10_200).contains(&unsettled), "{unsettled}");
         backlog.settle(Position::new(1, 20_000));
-        assert_eq!(backlog.read_bytes, backlog.settled_bytes);
+        assert_eq!(backlog.read_so_far, backlog.settled_so_far);
     }
 }

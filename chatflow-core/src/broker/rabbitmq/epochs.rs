@@ -12,7 +12,7 @@ use super::config::RabbitMqConfig;
 use super::envelope::Mark;
 use super::fault::{Fault, error};
 use super::link::{Feed, Link, Start, log_arguments, stream_arguments};
-use crate::{Error, ErrorKind, Result, Timestamp};
+use crate::{Error, ErrorKind, MessageId, Result, Timestamp};
 
 /// How long a record may take to come back.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -23,8 +23,9 @@ const SEGMENT: u64 = 1 << 20;
 pub(super) struct Epochs {
     link: Arc<Link>,
     config: Arc<RabbitMqConfig>,
-    /// Whose records wait to be read back, and the last one that was.
+    /// This connection's own, by which it knows its records: what one before it has written comes again, too.
     life: u64,
+    /// How many records it has written, and the last that was read back.
     written: Mutex<u64>,
     heard: watch::Sender<u64>,
     chain: watch::Sender<Chain>,
@@ -32,10 +33,11 @@ pub(super) struct Epochs {
 
 impl Epochs {
     /// Makes the queue if it is missing and begins to read it. Nothing is known before [`hello`](Self::hello).
-    pub(super) async fn open(link: Arc<Link>, config: Arc<RabbitMqConfig>, life: u64) -> Result<(Self, Feed)> {
+    pub(super) async fn open(link: Arc<Link>, config: Arc<RabbitMqConfig>) -> Result<(Self, Feed)> {
         let queue = queue(&config);
         link.declare(&queue, stream_arguments(SEGMENT)).await?;
         let feed = link.consume(&queue, Start::At(0)).await.map_err(|fault| fault.into_error("reading the epochs"))?;
+        let life = MessageId::new_v4().as_u64_pair().0;
         let (heard, chain) = (watch::Sender::new(0), watch::Sender::new(Chain::default()));
         Ok((Self { link, config, life, written: Mutex::new(0), heard, chain }, feed))
     }

@@ -17,12 +17,13 @@ use tokio::time::timeout;
 use super::config::{RabbitMqConfig, place};
 use super::envelope::{Envelope, Kind, Mark};
 use super::fault::{Fault, error, explain};
+use super::window::{BATCH_BYTES, BATCH_ENTRIES};
 use crate::{ErrorKind, Result};
 
 /// How long a handshake, or an answer to a call, may take.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// Entries on their way to a consumer that it has not taken.
-pub(super) const PREFETCH: u16 = 2_000;
+/// Entries on their way to a consumer that it has not taken, of 64 KiB each unless a message is larger.
+pub(super) const PREFETCH: u16 = 1_000;
 
 /// Where reading a stream queue begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -150,7 +151,26 @@ impl Link {
 
     /// Ends a log's epoch for everybody: what comes after this entry does not count.
     pub(super) async fn end(&self, queue: &str, mark: Mark) -> Result<()> {
-        self.put(queue, &Envelope::seal(Kind::End, mark, &[])).await
+        self.put(queue, &Envelope::sign(Kind::End, mark)).await
+    }
+
+    /// Puts a sign into a log and reads it back: its offset is where the log ends. RabbitMQ gives whoever asks for a place beyond the
+    /// end nothing before the log is that long, so nobody who has read more than there is would find out by reading on.
+    pub(super) async fn probe(&self, queue: &str, sign: Kind, mark: Mark) -> Result<u64, Fault> {
+        let mut feed = self.consume(queue, Start::Next).await?;
+        self.put(queue, &Envelope::sign(sign, mark)).await.map_err(Fault::Other)?;
+        let came = async {
+            loop {
+                let mut fed = feed.next(BATCH_ENTRIES, BATCH_BYTES).await?.into_iter();
+                let of_ours = |data| Envelope::open(data).is_some_and(|envelope| envelope.mark == mark);
+                if let Some(offset) = fed.find_map(|fed| of_ours(fed.data).then_some(fed.offset)) {
+                    return Ok(offset);
+                }
+                feed.acknowledge(true).await?;
+            }
+        };
+        let late = |_| Err(Fault::Other(error(ErrorKind::Timeout, format!("the queue {queue} does not give back what was put into it"))));
+        timeout(PATIENCE, came).await.unwrap_or_else(late)
     }
 
     /// Reads a stream queue.

@@ -3,7 +3,6 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::futures::Notified;
 use tokio::sync::{Notify, oneshot, watch};
@@ -12,15 +11,15 @@ use tokio::time::Instant;
 use super::backlog::Backlog;
 use super::envelope::{Envelope, Kind, Mark};
 use super::fault::error;
+use super::place::nth;
 use super::window::{Look, Window};
 use crate::broker::outbox::Outbox;
 use crate::broker::{Entry, LogId, Receipt, Refused};
 use crate::{ErrorKind, Position};
 
-/// Entries of all logs that were published and not read back yet, and bytes of each; more wait in the outbox. Enough to keep RabbitMQ
-/// busy; and a confirm costs the client library more, the more are awaited on its channel.
-const IN_FLIGHT: usize = 8_192;
-const IN_FLIGHT_BYTES: usize = 4 << 20;
+/// Entries of one log that were published and not read back yet. What comes meanwhile gathers in the outbox and makes the next entry
+/// larger: RabbitMQ is kept busy by two, and more would only be smaller ones.
+const IN_FLIGHT: usize = 2;
 
 /// A log.
 #[derive(Debug)]
@@ -38,7 +37,6 @@ pub(super) struct Log {
     life: u64,
     most_entries: usize,
     most_bytes: usize,
-    most_in_flight: usize,
 }
 
 #[derive(Debug, Default)]
@@ -51,7 +49,8 @@ struct State {
     backlog: Backlog,
     /// In the order in which they were published, which is that in which they come back.
     in_flight: VecDeque<InFlight>,
-    in_flight_bytes: usize,
+    /// The last place that has come, which the window is about to hold.
+    arriving: Position,
     fences: Vec<oneshot::Sender<Position>>,
     number: u64,
     ended: bool,
@@ -67,14 +66,17 @@ struct InFlight {
 
 #[derive(Debug)]
 enum Told {
-    Sender(Receipt),
+    /// Of each message in the entry.
+    Senders(Vec<Receipt>),
     Fences(Vec<oneshot::Sender<Position>>),
 }
 
 impl Told {
     fn accepted(self, position: Position) {
         match self {
-            Self::Sender(receipt) => receipt.accepted(Some(position)),
+            Self::Senders(receipts) => {
+                receipts.into_iter().enumerate().for_each(|(index, receipt)| receipt.accepted(Some(nth(position, index))));
+            }
             // Whoever does not wait any more need not be told.
             Self::Fences(fences) => fences.into_iter().for_each(|fence| {
                 let _ = fence.send(position);
@@ -83,9 +85,13 @@ impl Told {
     }
 
     fn failed(self, why: &str) {
-        if let Self::Sender(receipt) = self {
-            receipt.failed(error(ErrorKind::Unavailable, why));
+        if let Self::Senders(receipts) = self {
+            receipts.into_iter().for_each(|receipt| receipt.failed(error(ErrorKind::Unavailable, why)));
         }
+    }
+
+    fn senders(&self) -> usize {
+        if let Self::Senders(receipts) = self { receipts.len() } else { 0 }
     }
 }
 
@@ -93,8 +99,8 @@ impl Told {
 pub(super) type Read = (Position, Envelope);
 
 impl Log {
-    /// Number `id` of `logs`, holding so much that is not settled.
-    pub(super) fn new(id: LogId, logs: u16, life: u64, (most_entries, most_bytes): (usize, usize)) -> Self {
+    /// Number `id`, holding so much that is not settled.
+    pub(super) fn new(id: LogId, life: u64, (most_entries, most_bytes): (usize, usize)) -> Self {
         Self {
             id,
             outbox: Outbox::new(most_entries, most_bytes),
@@ -105,7 +111,6 @@ impl Log {
             life,
             most_entries,
             most_bytes,
-            most_in_flight: (IN_FLIGHT / usize::from(logs)).clamp(128, 2_048),
         }
     }
 
@@ -136,7 +141,7 @@ impl Log {
             let room = self.room.notified();
             {
                 let state = self.state.lock();
-                let room = state.in_flight.len() < self.most_in_flight && state.in_flight_bytes < IN_FLIGHT_BYTES;
+                let room = state.in_flight.len() < IN_FLIGHT;
                 if room || !state.fences.is_empty() {
                     return room;
                 }
@@ -156,22 +161,23 @@ impl Log {
         }
     }
 
-    /// What `batch` is published as, in its order; a fence in front if somebody wants one.
+    /// What `batch` is published as: one entry, and a fence in front if somebody wants one.
     pub(super) fn enlist(&self, batch: Vec<(Entry, Receipt)>) -> Vec<(u64, Vec<u8>)> {
-        let mut out = Vec::with_capacity(batch.len() + 1);
+        let mut out = Vec::with_capacity(2);
         let since = Instant::now();
         let mut state = self.state.lock();
         let fences = std::mem::take(&mut state.fences);
         if !fences.is_empty() {
             let mark = state.mark(self.life);
             state.in_flight.push_back(InFlight { number: mark.number, since, bytes: 0, told: Told::Fences(fences) });
-            out.push((mark.number, Envelope::seal(Kind::Fence, mark, &[])));
+            out.push((mark.number, Envelope::sign(Kind::Fence, mark)));
         }
-        for (entry, receipt) in batch {
-            let (mark, bytes) = (state.mark(self.life), entry.bytes.len());
-            state.in_flight.push_back(InFlight { number: mark.number, since, bytes, told: Told::Sender(receipt) });
-            state.in_flight_bytes += bytes;
-            out.push((mark.number, Envelope::seal(Kind::Message, mark, &entry.bytes)));
+        if !batch.is_empty() {
+            let mark = state.mark(self.life);
+            out.push((mark.number, Envelope::seal(mark, batch.iter().map(|(entry, _)| &entry.bytes))));
+            let bytes = batch.iter().map(|(entry, _)| entry.bytes.len()).sum();
+            let told = Told::Senders(batch.into_iter().map(|(_, receipt)| receipt).collect());
+            state.in_flight.push_back(InFlight { number: mark.number, since, bytes, told });
         }
         out
     }
@@ -196,7 +202,6 @@ impl Log {
         self.outbox.away(why);
         let (waiting, fences) = {
             let mut state = self.state.lock();
-            state.in_flight_bytes = 0;
             (state.backlog.waiting_entries, state.backlog.waiting_bytes) = (0, 0);
             (std::mem::take(&mut state.in_flight), std::mem::take(&mut state.fences))
         };
@@ -262,23 +267,22 @@ impl Log {
 
     /// The next entries have come. Those who sent them are told before anybody can see them.
     pub(super) fn read(&self, entries: Vec<Read>) {
-        let Some(last) = entries.last().map(|(position, _)| *position) else { return };
+        let end = |(position, envelope): &Read| nth(*position, envelope.clone().messages().count().saturating_sub(1));
+        let Some(last) = entries.last().map(end) else { return };
         let mut told = Vec::new();
         {
             let mut state = self.state.lock();
+            state.arriving = last;
             for (position, envelope) in entries.iter().filter(|(_, envelope)| envelope.mark.life == self.life) {
                 let number = envelope.mark.number;
                 let through = state.in_flight.partition_point(|ours| ours.number <= number);
                 let came: Vec<_> = state.in_flight.drain(..through).collect();
-                for ours in came {
-                    state.in_flight_bytes -= ours.bytes;
-                    told.push(((ours.number == number).then_some(*position), ours));
-                }
+                told.extend(came.into_iter().map(|ours| ((ours.number == number).then_some(*position), ours)));
             }
         }
         let (mut senders, mut bytes) = (0, 0);
         for (position, ours) in told {
-            senders += usize::from(matches!(ours.told, Told::Sender(_)));
+            senders += ours.told.senders();
             bytes += ours.bytes;
             match position {
                 Some(position) => ours.told.accepted(position),
@@ -288,13 +292,16 @@ impl Log {
         }
         let mut state = self.state.lock();
         state.backlog.told(senders, bytes);
-        let mut size = 0;
+        let (mut count, mut size) = (0, 0);
         for (position, envelope) in entries {
-            let message: Option<Bytes> = (envelope.kind == Kind::Message).then_some(envelope.body);
-            size += message.as_ref().map_or(0, Bytes::len);
-            state.window.push(position, envelope.mark, message);
+            state.window.stand(position, envelope.mark);
+            for (index, message) in envelope.messages().enumerate() {
+                count += 1;
+                size += message.len();
+                state.window.push(nth(position, index), message);
+            }
         }
-        state.backlog.read(last, size);
+        state.backlog.read(last, count, size);
         drop(state);
         self.news.notify_waiters();
         self.room.notify_waiters();
@@ -314,6 +321,12 @@ impl Log {
     /// The last place that was read.
     pub(super) fn tail(&self) -> Position {
         self.state.lock().window.tail()
+    }
+
+    /// After everything that has come: whoever was told of a message finds it in front of this.
+    pub(super) fn present(&self) -> Position {
+        let state = self.state.lock();
+        state.window.tail().max(state.arriving)
     }
 
     /// What there is for a reader who stands at `at`; `None`: nothing, and nothing comes any more.
@@ -352,15 +365,8 @@ impl State {
     }
 
     fn gone(&mut self, gone: &[InFlight]) {
-        let senders = gone.iter().filter(|gone| matches!(gone.told, Told::Sender(_))).count();
+        let senders = gone.iter().map(|gone| gone.told.senders()).sum();
         let bytes = gone.iter().map(|gone| gone.bytes).sum();
-        self.in_flight_bytes -= bytes;
         self.backlog.told(senders, bytes);
     }
-}
-
-/// The place of the entry at `offset` of the stream of an epoch.
-pub(super) fn place_of(epoch: u64, offset: u64) -> Position {
-    // Offset 0 of a position stands before the first entry, of which the stream says 0.
-    Position::new(epoch, u128::from(offset) + 1)
 }

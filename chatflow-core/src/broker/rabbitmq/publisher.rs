@@ -1,4 +1,4 @@
-//! From the outbox of a log into its queue: pipelined, in order, confirmed.
+//! From the outbox of a log into its queue: gathered into entries, pipelined, in order, confirmed.
 
 use futures::poll;
 use lapin::options::BasicPublishOptions;
@@ -10,17 +10,17 @@ use super::fault::{Fault, error};
 use super::log::Log;
 use crate::{Error, ErrorKind};
 
-/// The most entries and bytes that are handed to the connection at once.
-const BATCH_ENTRIES: usize = 512;
-const BATCH_BYTES: usize = 1 << 20;
-/// Batches whose confirms are awaited.
+/// The most messages and bytes in one entry; a larger message has one for itself.
+const ENTRY_MESSAGES: usize = 512;
+const ENTRY_BYTES: usize = 64 << 10;
+/// Entries whose confirms may be awaited.
 pub(super) const UNCONFIRMED: usize = 64;
 
 /// Entries that were published, with their numbers.
 pub(super) type Published = Vec<(u64, PublisherConfirm)>;
 
-/// Publishes what waits, until the connection or the channel is lost. A batch is what has gathered meanwhile; none waits for the
-/// confirms of another.
+/// Publishes what waits, until the connection or the channel is lost. An entry holds what has gathered while those before it were on
+/// their way: one message when it is quiet, many when it is not, because RabbitMQ's work is for each entry and each of its readers.
 pub(super) async fn publish(log: &Log, channel: &Channel, queue: &ShortString, confirms: mpsc::Sender<Published>) -> Error {
     let mut closed = false;
     loop {
@@ -28,7 +28,7 @@ pub(super) async fn publish(log: &Log, channel: &Channel, queue: &ShortString, c
         let batch = tokio::select! {
             biased;
             () = log.fence_wanted() => Vec::new(),
-            batch = log.outbox.take(BATCH_ENTRIES, BATCH_BYTES), if room && !closed => batch.unwrap_or_else(|| {
+            batch = log.outbox.take(ENTRY_MESSAGES, ENTRY_BYTES), if room && !closed => batch.unwrap_or_else(|| {
                 closed = true;
                 Vec::new()
             }),

@@ -1,6 +1,7 @@
 //! One reader's way through a log: from memory where it can, from RabbitMQ where it is further behind.
 
 use std::collections::VecDeque;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,9 +12,10 @@ use super::envelope::{Envelope, Kind};
 use super::epochs::queue_of;
 use super::fault::Fault;
 use super::link::{Feed, Start};
-use super::log::{Log, place_of};
+use super::log::Log;
+use super::place::{before, nth, number_of, offset_of, place_of};
 use super::session::Session;
-use super::window::{BATCH_BYTES, BATCH_ENTRIES, Look, before};
+use super::window::{BATCH_BYTES, BATCH_ENTRIES, Look};
 use super::{Links, RETRY};
 use crate::broker::{Delivered, Event};
 use crate::{Position, Result};
@@ -40,6 +42,15 @@ struct Own {
     feed: Feed,
     /// Nothing has come yet: whether something is gone in front of it is not known.
     first: bool,
+    /// Whether the epoch was over when it began.
+    over: bool,
+}
+
+impl Own {
+    /// Whether the epoch of `at` has ended since, perhaps in front of what was asked for: that never comes then.
+    fn waits_in_vain(&self, log: &Log, at: Position) -> bool {
+        self.first && !self.over && self.session.epochs.chain().borrow().current(log.id.0) > at.epoch
+    }
 }
 
 impl Reading {
@@ -100,6 +111,19 @@ impl Reading {
                 if log.has_ended() && self.links.borrow().is_none() {
                     return false;
                 }
+                let mut news = pin!(news);
+                if self.own.as_ref().is_none_or(|own| own.waits_in_vain(&log, self.at)) {
+                    self.own = None;
+                    tokio::select! {
+                        _ = self.links.wait_for(Option::is_some) => {}
+                        () = &mut news => return true,
+                    }
+                    // Not left for news: a busy log has more of them than it takes to begin.
+                    self.open().await;
+                    if self.own.is_none() {
+                        return true;
+                    }
+                }
                 tokio::select! {
                     biased;
                     () = self.behind() => {}
@@ -122,9 +146,6 @@ impl Reading {
     /// # Cancel safety
     /// Nothing is taken by a call that is dropped.
     async fn behind(&mut self) {
-        if self.own.is_none() && !self.open().await {
-            return;
-        }
         let Some(own) = &mut self.own else { return };
         match own.feed.next(BATCH_ENTRIES, BATCH_BYTES).await {
             Ok(fed) => {
@@ -132,23 +153,20 @@ impl Reading {
                 let mut over = false;
                 for fed in fed {
                     let position = place_of(self.at.epoch, fed.offset);
-                    if position <= self.at {
-                        own.first = false;
-                        continue;
-                    }
-                    if std::mem::take(&mut own.first) && before(position) > self.at {
+                    if std::mem::take(&mut own.first) && number_of(position) > number_of(self.at) + 1 {
                         self.told.push_back(Event::Lost { last: self.at, epoch: position.epoch });
                         self.told.push_back(Event::Attached(before(position)));
                     }
-                    match Envelope::open(fed.data) {
-                        Some(Envelope { kind: Kind::Message, body, .. }) => batch.push(Delivered { position, bytes: body }),
-                        Some(Envelope { kind: Kind::End, .. }) => {
-                            over = true;
-                            break;
-                        }
-                        _ => {}
+                    let Some(envelope) = Envelope::open(fed.data) else { continue };
+                    if envelope.kind == Kind::End && position > self.at {
+                        over = true;
+                        break;
                     }
-                    self.at = position;
+                    let messages =
+                        envelope.messages().enumerate().map(|(index, bytes)| Delivered { position: nth(position, index), bytes });
+                    // The entry in which it stands is read again.
+                    batch.extend(messages.filter(|message| message.position > self.at));
+                    self.at = batch.last().map_or(self.at, |last| last.position).max(self.at.max(position));
                 }
                 if !batch.is_empty() {
                     self.told.push_back(Event::Batch(batch));
@@ -166,40 +184,35 @@ impl Reading {
         }
     }
 
-    /// Begins to read where it stands; `false` when that could not be, or its epoch is over.
-    async fn open(&mut self) -> bool {
+    /// Begins to read where it stands, unless that can't be, or its epoch is over.
+    async fn open(&mut self) {
         let session = self.links.wait_for(Option::is_some).await.ok().and_then(|session| session.clone());
         let Some(session) = session else {
             // Nobody makes connections any more.
             self.log.end();
-            return false;
+            return;
         };
-        let Position { epoch, offset } = self.at;
-        let queue = queue_of(&session.config, self.log.id.0, epoch);
-        let over = session.epochs.chain().borrow().current(self.log.id.0) > epoch;
-        if over && let Err(error) = session.link.end(&queue, self.log.mark()).await {
-            // Without it, where the end was lost, reading would not come to one.
-            tracing::debug!(log = self.log.id.0, %error, "an epoch that is over could not be ended again");
-            sleep(RETRY).await;
-            return false;
-        }
-        // The entry itself is read again: if it is there, nothing is gone that follows it.
-        let start = u64::try_from(offset).unwrap_or(u64::MAX).saturating_sub(1);
-        match session.link.consume(&queue, Start::At(start)).await {
-            Ok(feed) => {
-                self.own = Some(Own { session, feed, first: true });
-                true
-            }
-            Err(Fault::Missing) => {
-                self.over().await;
-                false
-            }
+        match self.consume(&session).await {
+            Ok(Some((feed, over))) => self.own = Some(Own { session, feed, first: true, over }),
+            Ok(None) | Err(Fault::Missing) => self.over().await,
             Err(Fault::Other(error)) => {
                 tracing::debug!(log = self.log.id.0, %error, "reading what is behind failed; trying again");
                 sleep(RETRY).await;
-                false
             }
         }
+    }
+
+    /// What follows where it stands, and whether the epoch is over; `None` when that ended before.
+    async fn consume(&self, session: &Session) -> Result<Option<(Feed, bool)>, Fault> {
+        let epoch = self.at.epoch;
+        let queue = queue_of(&session.config, self.log.id.0, epoch);
+        let over = session.epochs.chain().borrow().current(self.log.id.0) > epoch;
+        // Where the end was lost, reading would not come to one.
+        if over && place_of(epoch, session.link.probe(&queue, Kind::End, self.log.mark()).await?) <= self.at {
+            return Ok(None);
+        }
+        // The entry itself is read again: if it is there, nothing is gone that follows it.
+        Ok(Some((session.link.consume(&queue, Start::At(offset_of(self.at))).await?, over)))
     }
 
     /// Its epoch has no more: goes on with the next, once there is one.

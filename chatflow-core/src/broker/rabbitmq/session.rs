@@ -54,7 +54,7 @@ pub(super) async fn run(shared: &Arc<Shared>, links: &watch::Sender<Option<Arc<S
 async fn connect(shared: &Arc<Shared>, links: &watch::Sender<Option<Arc<Session>>>) -> Result<Error> {
     let name = format!("chatflow {} {}", shared.config.prefix, shared.node());
     let link = Arc::new(Link::connect(&shared.uri, &name).await?);
-    let (epochs, mut feed) = Epochs::open(Arc::clone(&link), Arc::clone(&shared.config), shared.life).await?;
+    let (epochs, mut feed) = Epochs::open(Arc::clone(&link), Arc::clone(&shared.config)).await?;
     let seen = |log: u16| shared.logs.get(usize::from(log)).map_or(0, |log| log.place().0);
     let least = |log: u16| seen(log).max(shared.floor_of(log));
     tokio::select! {

@@ -11,11 +11,12 @@ use super::envelope::{Envelope, Kind, Mark};
 use super::epochs::queue_of;
 use super::fault::{Fault, error};
 use super::link::{Feed, Start};
-use super::log::{Log, place_of};
+use super::log::Log;
+use super::place::{before, place_of};
 use super::publisher::{UNCONFIRMED, hear, publish};
 use super::resume::{Found, Resume};
 use super::session::Session;
-use super::window::{BATCH_BYTES, BATCH_ENTRIES, before};
+use super::window::{BATCH_BYTES, BATCH_ENTRIES};
 use crate::{Error, ErrorKind, Result};
 
 /// How long nothing may come before it is looked whether something should have.
@@ -32,6 +33,8 @@ enum Over {
     Missing,
     /// RabbitMQ has lost or changed some of it.
     Cut,
+    /// RabbitMQ has lost some of it that others have seen: what this node has read of it still holds.
+    Short,
 }
 
 /// Keeps a log going, from epoch to epoch, until the connection is lost.
@@ -62,6 +65,10 @@ async fn step(session: &Session, log: &Log) -> Result<()> {
         tracing::warn!(log = log.id.0, epoch, ?over, "RabbitMQ has lost entries of a log");
     }
     session.epochs.turn(log.id.0, epoch, epoch).await?;
+    if over == Over::Short {
+        // It is read to its end first: others read it, too.
+        return Ok(());
+    }
     let next = chain.borrow().after(log.id.0, epoch);
     let next = next.ok_or_else(|| error(ErrorKind::Internal, format!("log {} has no epoch after {epoch}", log.id)))?;
     log.turn(next);
@@ -73,11 +80,23 @@ async fn follow(session: &Session, log: &Log, epoch: u64, current: bool) -> Resu
     let queue = queue_of(&session.config, log.id.0, epoch);
     // Everything that we put there from now on has a greater number.
     let fresh = log.mark();
-    if !current {
-        // It was ended before it was left; but where RabbitMQ was wound back, the end may be missing.
-        session.link.end(&queue, fresh).await?;
+    let known = log.place().1;
+    match known {
+        Some((at, _)) => {
+            // An epoch that is over was ended before it was left; but where RabbitMQ was wound back, the end may be missing.
+            let sign = if current { Kind::Fence } else { Kind::End };
+            match session.link.probe(&queue, sign, fresh).await {
+                Ok(end) if place_of(epoch, end) <= at => return Ok(Over::Cut),
+                Ok(_) => {}
+                Err(Fault::Missing) => return Ok(Over::Missing),
+                Err(fault) => return Err(fault.into_error("reading a log")),
+            }
+        }
+        // Nobody here has read anything of it.
+        None if !current => return Ok(Over::Ended),
+        None => {}
     }
-    let resume = Resume::new(log.place().1, fresh);
+    let resume = Resume::new(known, fresh);
     let start = resume.offset().map_or(Start::Next, Start::At);
     let feed = match session.link.consume(&queue, start).await {
         Err(Fault::Missing) => return Ok(Over::Missing),
@@ -102,15 +121,16 @@ async fn follow(session: &Session, log: &Log, epoch: u64, current: bool) -> Resu
 async fn admit(session: &Session, log: &Log, epoch: u64) -> Result<Over> {
     let gone = || error(ErrorKind::Unavailable, "the connection was lost");
     let mut blocked = session.link.blocked();
+    // Others may have seen more of it than we have before RabbitMQ lost its end. What they see from now on may stand behind our entry.
+    let seen = session.board.seen(log.id.0, epoch);
     loop {
         blocked.wait_for(|blocked| !blocked).await.map_err(|_| gone())?;
         let place = tokio::select! {
             place = log.fence() => place.ok_or_else(gone)?,
             _ = blocked.wait_for(|blocked| *blocked) => continue,
         };
-        // Others may have seen more of it than we have before RabbitMQ lost its end.
-        if session.board.seen(log.id.0, epoch) > place.offset {
-            return Ok(Over::Cut);
+        if seen > place.offset {
+            return Ok(Over::Short);
         }
         log.outbox.open();
         log.ready.send_replace(true);

@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 
 use super::envelope::Mark;
+use super::place::before;
 use crate::Position;
 use crate::broker::Delivered;
 
@@ -14,8 +15,6 @@ pub(super) const BATCH_BYTES: usize = 1 << 20;
 /// What is kept in memory for readers that are a little behind; others read from RabbitMQ again.
 const MOST_ENTRIES: usize = 8_192;
 const MOST_BYTES: usize = 4 << 20;
-/// How many signs are remembered, so that they are not counted as messages.
-const MOST_SIGNS: usize = 256;
 
 /// The last entries that this node has read of a log.
 #[derive(Debug, Default)]
@@ -28,8 +27,6 @@ pub(super) struct Window {
     last: Option<Mark>,
     ring: VecDeque<Delivered>,
     bytes: usize,
-    /// Places that hold no message.
-    signs: VecDeque<Position>,
 }
 
 /// What a reader who stands at some place finds.
@@ -62,7 +59,6 @@ impl Window {
     pub(super) fn begin(&mut self, position: Position) {
         (self.from, self.tail, self.last, self.bytes) = (position, position, None, 0);
         self.ring.clear();
-        self.signs.clear();
     }
 
     /// Goes on in a new epoch.
@@ -70,21 +66,16 @@ impl Window {
         (self.tail, self.last) = (Position::new(epoch, 0), None);
     }
 
-    /// The next entry was read.
-    pub(super) fn push(&mut self, position: Position, mark: Mark, message: Option<Bytes>) {
+    /// The next entry was read: it stands at `position`.
+    pub(super) fn stand(&mut self, position: Position, mark: Mark) {
         (self.tail, self.last) = (position, Some(mark));
-        match message {
-            Some(bytes) => {
-                self.bytes += bytes.len();
-                self.ring.push_back(Delivered { position, bytes });
-            }
-            None => {
-                self.signs.push_back(position);
-                if self.signs.len() > MOST_SIGNS {
-                    self.signs.pop_front();
-                }
-            }
-        }
+    }
+
+    /// The next message of that entry.
+    pub(super) fn push(&mut self, position: Position, bytes: Bytes) {
+        self.tail = position;
+        self.bytes += bytes.len();
+        self.ring.push_back(Delivered { position, bytes });
         while (self.ring.len() > MOST_ENTRIES || self.bytes > MOST_BYTES) && self.ring.len() > 1 {
             if let Some(oldest) = self.ring.pop_front() {
                 self.bytes -= oldest.bytes.len();
@@ -93,11 +84,10 @@ impl Window {
         }
     }
 
-    /// How many messages there are after `position`, as far as is known.
-    pub(super) fn messages_after(&self, position: Position) -> u64 {
-        let start = if position.epoch == self.tail.epoch { position.offset } else { 0 };
-        let signs = self.signs.iter().rev().take_while(|sign| sign.epoch == self.tail.epoch && sign.offset > start).count();
-        u64::try_from(self.tail.offset.saturating_sub(start)).unwrap_or(u64::MAX).saturating_sub(signs as u64)
+    /// How many messages there are after `position`; `None` when not all of them are here.
+    pub(super) fn messages_after(&self, position: Position) -> Option<u64> {
+        let after = || (self.ring.len() - self.ring.partition_point(|entry| entry.position <= position)) as u64;
+        (position >= self.from).then(after)
     }
 
     /// The place before the last `n` messages of the tail's epoch, if they are here, or all of that epoch is.
@@ -136,11 +126,6 @@ impl Window {
     }
 }
 
-/// The place before an entry: offsets are dense, as far as readers can tell.
-pub(super) fn before(position: Position) -> Position {
-    Position::new(position.epoch, position.offset.saturating_sub(1))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -151,12 +136,16 @@ mod tests {
         Position::new(epoch, offset)
     }
 
+    fn message() -> Bytes {
+        Bytes::from_static(b"m")
+    }
+
     /// Messages at these places, a sign at the first one.
     fn window(epoch: u64, offsets: std::ops::RangeInclusive<u128>) -> Window {
         let mut window = Window::default();
         window.begin(before(at(epoch, *offsets.start())));
-        window.push(at(epoch, *offsets.start()), MARK, None);
-        offsets.skip(1).for_each(|offset| window.push(at(epoch, offset), MARK, Some(Bytes::from_static(b"m"))));
+        window.stand(at(epoch, *offsets.start()), MARK);
+        offsets.skip(1).for_each(|offset| window.push(at(epoch, offset), message()));
         window
     }
 
@@ -172,7 +161,10 @@ mod tests {
         assert_eq!(offsets(window.look(at(7, 4))), [6, 7, 8, 9], "a sign is passed over");
         assert_eq!(offsets(window.look(at(7, 8))), [9]);
         assert_eq!(window.look(at(7, 9)), Look::Tail(at(7, 9)));
-        assert_eq!((window.messages_after(at(7, 4)), window.messages_after(at(7, 7))), (4, 2));
+        assert_eq!(
+            (window.messages_after(at(7, 3)), window.messages_after(at(7, 4)), window.messages_after(at(7, 7))),
+            (None, Some(4), Some(2))
+        );
         assert_eq!((window.before_last(2), window.before_last(4), window.before_last(5)), (Some(at(7, 7)), Some(at(7, 5)), None));
     }
 
@@ -182,21 +174,19 @@ mod tests {
         window.turn(9);
         assert_eq!(offsets(window.look(at(7, 0))), [2, 3]);
         assert_eq!(window.look(at(7, 3)), Look::Turn(9), "before anything is in it");
-        window.push(at(9, 1), MARK, Some(Bytes::from_static(b"m")));
+        window.push(at(9, 1), message());
         assert_eq!(offsets(window.look(at(7, 1))), [2, 3]);
         assert_eq!(window.look(at(7, 3)), Look::Turn(9));
         assert_eq!(offsets(window.look(at(9, 0))), [1]);
-        assert_eq!((window.messages_after(at(7, 2)), window.before_last(5)), (1, Some(at(9, 0))));
+        assert_eq!((window.messages_after(at(7, 2)), window.before_last(5)), (Some(2), Some(at(9, 0))));
     }
 
     #[test]
     fn it_is_bounded() {
         let mut window = window(7, 1..=1);
-        (0..10_000u128).for_each(|i| window.push(at(7, 2 + i), MARK, Some(Bytes::from_static(b"m"))));
+        (0..10_000u128).for_each(|i| window.push(at(7, 2 + i), message()));
         assert_eq!((window.ring.len(), window.look(at(7, 1)), window.from), (MOST_ENTRIES, Look::Behind, at(7, 1_809)));
-        (0..10u128).for_each(|i| window.push(at(7, 20_000 + i), MARK, Some(vec![0; 1 << 20].into())));
+        (0..10u128).for_each(|i| window.push(at(7, 20_000 + i), vec![0; 1 << 20].into()));
         assert_eq!(window.ring.len(), 4);
-        (0..1_000u128).for_each(|i| window.push(at(7, 30_000 + i), MARK, None));
-        assert_eq!(window.signs.len(), MOST_SIGNS);
     }
 }
