@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use chatflow_testkit::Cluster;
+use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OpenFlags};
 use twox_hash::XxHash3_64;
 
@@ -49,7 +50,11 @@ fn digest(file: &Path) -> Digest {
         rows += 1;
         hash.write(row.get_ref(0).unwrap().as_bytes().unwrap());
         for number in [1, 2] {
-            hash.write(&row.get::<_, i64>(number).unwrap().to_be_bytes());
+            match row.get_ref(number).unwrap() {
+                ValueRef::Integer(number) => hash.write(&number.to_be_bytes()),
+                // One that needs more than 64 bits.
+                large => hash.write(large.as_blob().unwrap()),
+            }
         }
         for bytes in [3, 4] {
             hash.write(row.get_ref(bytes).unwrap().as_bytes().unwrap());

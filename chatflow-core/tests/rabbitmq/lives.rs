@@ -1,37 +1,14 @@
 //! What becomes of a log when RabbitMQ is killed, gets an older copy of its data, or takes nothing.
 
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use chatflow_core::ErrorKind;
-use chatflow_core::broker::{Broker, Event, From, Reader};
+use chatflow_core::broker::{Event, From, Reader};
 use tokio::task::block_in_place;
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 
 use super::harm::Private;
-use super::node::{PATIENCE, attach, config, next, node, publish, submit, until};
-
-/// Waits until `condition` holds; gives how long that took.
-async fn wait_for(what: &str, condition: impl AsyncFn() -> bool) -> Duration {
-    let begun = Instant::now();
-    let held = async {
-        while !condition().await {
-            sleep(Duration::from_millis(10)).await;
-        }
-    };
-    timeout(PATIENCE, held).await.expect(what);
-    begun.elapsed()
-}
-
-async fn is_healthy(broker: &Arc<dyn Broker>) -> bool {
-    broker.status().await.healthy
-}
-
-/// Until a publisher is refused at once.
-async fn refused(broker: &Arc<dyn Broker>) -> chatflow_core::Error {
-    wait_for("refused", async || submit(broker, "too early").is_err()).await;
-    submit(broker, "too early").expect_err("it is away")
-}
+use super::node::{attach, config, healthy, next, node, publish, refused, submit, until};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_restart_begins_no_epoch() {
@@ -42,9 +19,9 @@ async fn a_restart_begins_no_epoch() {
     block_in_place(|| rabbit.kill());
     let error = refused(&broker).await;
     assert_eq!(error.kind(), ErrorKind::Unavailable);
-    assert!(error.is_transient() && !is_healthy(&broker).await, "{error}");
+    assert!(error.is_transient() && !broker.status().await.healthy, "{error}");
     rabbit.begin().await;
-    let took = wait_for("healthy", async || is_healthy(&broker).await).await;
+    let took = healthy(&broker).await;
     assert!(took < Duration::from_secs(5), "guarantee 8: {took:?}");
     let after = publish(&broker, "after").await;
     assert_eq!(after.epoch, before.epoch, "the log is the same");
@@ -98,7 +75,7 @@ async fn an_alarm_stops_publishers_and_not_readers() {
     let error = submit(&broker, "still").expect_err("blocked");
     assert!(error.to_string().contains("memory or disk alarm"), "{error}");
     block_in_place(|| rabbit.control(&["set_vm_memory_high_watermark", "absolute", "512MB"]));
-    let took = wait_for("healthy", async || is_healthy(&broker).await).await;
+    let took = healthy(&broker).await;
     assert!(took < Duration::from_secs(5), "guarantee 8: {took:?}");
     publish(&broker, "after").await;
     let seen = until(&mut reader, "after").await;

@@ -9,6 +9,7 @@ mod node;
 mod server;
 
 mod lives;
+mod network;
 mod nodes;
 mod setup;
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use chatflow_core::broker::rabbitmq::{RabbitMqBroker, RabbitMqConfig};
 use chatflow_core::broker::{Broker, Completion, Delivered, Entry, Event, From, Opening, Reader, Receipt};
@@ -10,7 +10,7 @@ use chatflow_core::{Error, LogId, Message, MessageId, Position, Result, RoomId, 
 use futures::StreamExt;
 use futures::stream::BoxStream;
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 /// Long enough for a busy machine; nothing waits this long unless it fails.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
@@ -80,10 +80,33 @@ pub(crate) async fn publish(broker: &Arc<dyn Broker>, text: &str) -> Position {
             {
                 return position.expect("this broker knows it");
             }
-            tokio::time::sleep(Duration::from_millis(20)).await;
+            sleep(Duration::from_millis(20)).await;
         }
     };
     timeout(PATIENCE, accepted).await.expect("accepted in time")
+}
+
+/// Waits until `condition` holds; gives how long that took.
+async fn wait_for(what: &str, condition: impl AsyncFn() -> bool) -> Duration {
+    let begun = Instant::now();
+    let held = async {
+        while !condition().await {
+            sleep(Duration::from_millis(10)).await;
+        }
+    };
+    timeout(PATIENCE, held).await.expect(what);
+    begun.elapsed()
+}
+
+/// Until it says that it is healthy; gives how long that took.
+pub(crate) async fn healthy(broker: &Arc<dyn Broker>) -> Duration {
+    wait_for("healthy", async || broker.status().await.healthy).await
+}
+
+/// Until a publisher is refused at once.
+pub(crate) async fn refused(broker: &Arc<dyn Broker>) -> Error {
+    wait_for("refused", async || submit(broker, "too early").is_err()).await;
+    submit(broker, "too early").expect_err("it is away")
 }
 
 /// Publishes `<name>0`, `<name>1`, … until it is told to stop; gives what was accepted.
@@ -100,7 +123,7 @@ pub(crate) fn chatter(broker: &Arc<dyn Broker>, name: &'static str) -> (oneshot:
                         return;
                     }
                 }
-                Err(_) => tokio::time::sleep(Duration::from_millis(5)).await,
+                Err(_) => sleep(Duration::from_millis(5)).await,
             }
             if stopped.try_recv().is_ok() {
                 return;
@@ -136,6 +159,12 @@ pub(crate) struct Seen {
 }
 
 impl Seen {
+    pub(crate) fn extend(&mut self, more: Self) {
+        self.entries.extend(more.entries);
+        self.lost.extend(more.lost);
+        self.attached.extend(more.attached);
+    }
+
     pub(crate) fn texts(&self) -> Vec<String> {
         let body = |entry: &Delivered| String::from_utf8(Message::decode(entry.bytes.clone()).unwrap().body.to_vec()).unwrap();
         self.entries.iter().map(body).collect()

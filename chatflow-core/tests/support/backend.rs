@@ -31,7 +31,8 @@ impl Private {
 #[async_trait]
 impl Backend for Private {
     fn capabilities(&self) -> Capabilities {
-        // Cuts are not told of in five seconds on a busy machine (5.8 s seen): what the cut answers held is hidden until its time is up.
+        // It does not know a receive request that is tried again, as SQS does: what a cut answer held stays hidden until its time is up,
+        // and behind that nothing comes. On a busy machine that takes longer than the five seconds in which all has to be whole.
         Capabilities { restores: false, cuts: false, ..Capabilities::ALL }
     }
 
