@@ -378,6 +378,23 @@ fn an_earlier_life_is_not_heard_and_a_farewell_is_at_once() {
 }
 
 #[test]
+fn whoever_starts_is_told_at_once_and_what_the_log_lost_is_asked_for() {
+    let mut world = World::new(MANY);
+    let (reader, now) = (&mut world.readers[0], world.now);
+    let mut wishes = Vec::new();
+    world.node.teller.turn(now, &world.node.members, Vec::new(), &mut |notice| {
+        wishes.push(reader.elsewhere.heard(notice, &reader.me, now));
+        true
+    });
+    assert_eq!(wishes.first(), Some(&Wish::TellAll), "its first notice is a hello");
+    world.settles();
+    let reader = &mut world.readers[0];
+    assert!(reader.elsewhere.tick(world.now).is_empty());
+    reader.elsewhere.lost();
+    assert_eq!(reader.elsewhere.tick(world.now), [NodeId::from("other")]);
+}
+
+#[test]
 fn a_quiet_node_says_only_that_it_lives() {
     let (mut node, mut told, begun) = (Node::new(1), 0, Instant::now());
     for tick in 0..400 {
