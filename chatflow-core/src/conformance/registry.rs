@@ -225,7 +225,7 @@ fn room_id(name: &str) -> RoomId {
 /// A member of `room` that writes to `sink`, not joined yet.
 fn member(subject: &Subject, session: u64, room: &str, sink: &Sink, others_only: bool) -> Arc<Member> {
     let outlet = Outlet::new(session, Dialect::Plain, Box::new(sink.clone()), Arc::clone(subject.registry.fanout()));
-    let who = MemberInfo { session: session.to_string(), user_id: None, username: None };
+    let who = MemberInfo { session: session.to_string(), user_id: None, username: None, node: None };
     Member::new(room_id(room), LOG, outlet, Dialect::Plain, others_only, who)
 }
 
@@ -353,7 +353,7 @@ pub async fn g3_what_is_not_in_memory_is_said(subject: Subject) {
 /// Guarantee 3: a node that began after what the history has yet knows nothing of what lies between.
 pub async fn g3_what_came_before_the_node_began_is_not_in_memory(subject: Subject) {
     let begun = Position::new(1, 100);
-    let mut feed = Feed::after(&subject, begun.offset.into(), Position::new(1, 10));
+    let mut feed = Feed::after(&subject, begun.offset, Position::new(1, 10));
     let said = feed.say("a", "after");
     let back = member(&subject, 1, "a", &Sink::open(), false);
     let behind = Err(NotThere::Behind { memory: begun, progress: said });
