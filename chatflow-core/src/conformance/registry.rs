@@ -353,7 +353,7 @@ pub async fn g3_what_is_not_in_memory_is_said(subject: Subject) {
 /// Guarantee 3: a node that began after what the history has yet knows nothing of what lies between.
 pub async fn g3_what_came_before_the_node_began_is_not_in_memory(subject: Subject) {
     let begun = Position::new(1, 100);
-    let mut feed = Feed::after(&subject, begun.offset.into(), Position::new(1, 10));
+    let mut feed = Feed::after(&subject, begun.offset, Position::new(1, 10));
     let said = feed.say("a", "after");
     let back = member(&subject, 1, "a", &Sink::open(), false);
     let behind = Err(NotThere::Behind { memory: begun, progress: said });

@@ -157,8 +157,12 @@ impl Rabbit {
         self.folder.path().join("data")
     }
 
+    /// What it said, and the last lines of its log.
     fn said(&self) -> String {
-        fs::read_to_string(self.folder.path().join("said")).unwrap_or_default()
+        let read = |name: &str| fs::read_to_string(self.folder.path().join(name)).unwrap_or_default();
+        let log = read(&format!("log/{}.log", self.name()));
+        let from = log.lines().count().saturating_sub(20);
+        format!("{}\n{}", read("said"), log.lines().skip(from).collect::<Vec<_>>().join("\n"))
     }
 }
 
