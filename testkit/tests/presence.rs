@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use chatflow_testkit::{Cluster, HaProxy, Habit, Member, Options, Program, RabbitMq, Redis, Server, Service, eventually_async, needs};
+use chatflow_testkit::{Cluster, HaProxy, Habit, Member, Options, Program, RabbitMq, Redis, Server, Service, needs};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 /// How long a node counts as alive after it was last heard of.
@@ -19,9 +19,16 @@ async fn members(server: &Server) -> (BTreeSet<String>, u64) {
 }
 
 async fn until_members(server: &Server, expected: &[&str]) {
-    let expected: BTreeSet<_> = expected.iter().map(|node| (*node).to_owned()).collect();
-    let known = || async { (members(server).await == (expected.clone(), expected.len() as u64)).then_some(()) };
-    eventually_async(&format!("members on {expected:?} are known"), PATIENCE, known).await;
+    let expected = (expected.iter().map(|node| (*node).to_owned()).collect(), expected.len() as u64);
+    let begun = Instant::now();
+    loop {
+        let known = members(server).await;
+        if known == expected {
+            return;
+        }
+        assert!(begun.elapsed() < PATIENCE, "it knows {known:?}, not {expected:?}, and logged {}", server.log());
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
 }
 
 async fn members_are_known_everywhere(program: impl Program) {
