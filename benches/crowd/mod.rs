@@ -119,7 +119,7 @@ impl Crowd {
     }
 
     pub(crate) fn join(&self, room: &RoomId, outlet: &Arc<Outlet>) -> Arc<Member> {
-        let who = MemberInfo { session: String::new(), user_id: None, username: None };
+        let who = MemberInfo { session: String::new(), user_id: None, username: None, node: None };
         let member = Member::new(room.clone(), LOG, Arc::clone(outlet), Dialect::Plain, false, who);
         self.registry.join(&member, Start::Present, &self.frames, &mut |_| ()).expect("the present is always there");
         member

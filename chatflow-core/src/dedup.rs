@@ -10,7 +10,7 @@ use crate::{MessageId, Position, Timestamp};
 /// Ids that were seen among the last entries of one log, as many and for as long as is set.
 ///
 /// It depends on those entries alone, so every node that folds the log comes to the same result, whenever it began. What it has forgotten,
-/// or never saw because the node was not there, the history knows: it is asked for ids that may be that [old](Self::may_be_old), and the
+/// or never saw because the node was not there, the history knows: it is asked for ids that may be that [old](Self::recall), and the
 /// result is again the same for every node that keeps a history.
 #[derive(Debug)]
 pub(crate) struct Dedup {

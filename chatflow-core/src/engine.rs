@@ -192,8 +192,8 @@ impl Engine {
         store.page(self.log_of(room), room, query).await
     }
 
-    /// Rooms with members on this node or messages in the history, by name, after `after`, at most `limit`: how many members
-    /// each has here, and when its last message was accepted.
+    /// Rooms with members or with messages in the history, by name, after `after`, at most `limit`: how many members each has, on all
+    /// nodes that share the broker, and when its last message was accepted.
     ///
     /// # Errors
     /// The store's.
@@ -204,17 +204,21 @@ impl Engine {
                 rooms.entry(summary.room).or_default().1 = Some(summary.last);
             }
         }
-        for (room, members) in self.inner.registry.rooms() {
-            if after.is_none_or(|after| room > *after) {
-                rooms.entry(room).or_default().0 = members;
-            }
+        for (room, members) in self.inner.presence.rooms(after, limit) {
+            rooms.entry(room).or_default().0 = members;
         }
         Ok(rooms.into_iter().take(limit).map(|(room, (members, last))| (room, members, last)).collect())
     }
 
-    /// Who is in a room on this node.
+    /// Who is in a room, on all nodes that share the broker, by session: as far as other nodes have told, a moment ago, and up to
+    /// 100,000 of their members by name.
     pub fn members(&self, room: &RoomId) -> Vec<MemberInfo> {
-        self.inner.registry.members(room)
+        self.inner.presence.members(room)
+    }
+
+    /// How many members a room has, on all nodes: those that are not known by name, too.
+    pub fn member_count(&self, room: &RoomId) -> usize {
+        self.inner.presence.count(room)
     }
 
     /// What of a room is on its way into the history.
@@ -306,6 +310,7 @@ impl Engine {
         let until = Instant::now() + deadline;
         inner.draining.store(true, SeqCst);
         self.announce();
+        inner.presence.end();
         if let Err(error) = inner.broker.close().await {
             tracing::error!(%error, "the broker did not close");
         }

@@ -79,6 +79,7 @@ mod message;
 mod notice;
 mod pipeline;
 mod position;
+mod presence;
 pub mod protocol;
 mod rate;
 pub mod registry;

@@ -5,7 +5,11 @@ use bytes::{BufMut, Bytes, BytesMut};
 use serde::{Deserialize, Serialize};
 
 use crate::broker::{Broker, Entry, Receipt};
+use crate::presence::Told;
 use crate::{LogId, MessageId, NodeId, RoomId};
+
+/// The log in which nodes tell each other of themselves and of their members.
+pub(crate) const LOG: LogId = LogId(0);
 
 /// The first byte of a notice; a message has another.
 const FORM: u8 = 2;
@@ -21,6 +25,8 @@ pub(crate) enum Notice {
         /// Which of its fences.
         token: u64,
     },
+    /// Who comes and goes at a node.
+    Members(Told),
     /// What a later version says.
     #[serde(other)]
     Unknown,
@@ -38,7 +44,7 @@ impl Notice {
         Some(serde_json::from_slice(json).unwrap_or(Self::Unknown))
     }
 
-    fn encode(&self) -> Bytes {
+    pub(crate) fn encode(&self) -> Bytes {
         let mut out = BytesMut::new();
         out.put_u8(FORM);
         // Writing into memory can't fail, and a notice holds nothing that JSON can't.
@@ -47,10 +53,11 @@ impl Notice {
     }
 
     /// Publishes it, once: a notice that is lost is followed by another. Whether the broker took it.
-    pub(crate) fn publish(&self, broker: &dyn Broker, log: LogId) -> bool {
+    pub(crate) fn publish(&self, broker: &dyn Broker, log: LogId, receipt: Receipt) -> bool {
         let Ok(room) = RoomId::new("-") else { return false };
         let entry = Entry { log, room, id: MessageId::now_v7(), digest: 0, bytes: self.encode() };
-        broker.submit(entry, Receipt::ignored()).is_ok()
+        // What was not taken comes back with its receipt, whose owner learns it from the answer.
+        broker.submit(entry, receipt).is_ok()
     }
 }
 

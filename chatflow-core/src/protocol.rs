@@ -8,7 +8,7 @@ use bytestring::ByteString;
 use serde::{Deserialize, Serialize};
 
 use self::write::Within;
-use crate::{MessageId, Position, Timestamp, Violation};
+use crate::{MessageId, NodeId, Position, Timestamp, Violation};
 
 pub use op::Op;
 pub use write::{close_frame, put_json, put_text_frame};
@@ -119,6 +119,9 @@ pub struct MemberInfo {
     /// The name, likewise.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub username: Option<String>,
+    /// The node that it is connected to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node: Option<NodeId>,
 }
 
 /// An event frame of the v1 dialect.
@@ -181,7 +184,7 @@ pub enum Event {
     Presence {
         /// The room.
         room_id: String,
-        /// How many members it has on this node.
+        /// How many members it has, on all nodes.
         count: usize,
         /// Who came, or changed name.
         joined: Vec<MemberInfo>,

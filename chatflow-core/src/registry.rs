@@ -79,6 +79,27 @@ pub struct RegistryStats {
     pub slow: u64,
 }
 
+/// What became of one room's members.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Changes {
+    /// The room.
+    pub room: RoomId,
+    /// How many members it has now.
+    pub count: usize,
+    /// Who came or changed name, and is still there.
+    pub joined: Vec<Arc<Member>>,
+    /// Sessions that went, before the others came.
+    pub left: Vec<String>,
+}
+
+impl Changes {
+    /// A room in which nothing changed.
+    pub fn none(room: RoomId) -> Self {
+        Self { room, count: 0, joined: Vec::new(), left: Vec::new() }
+    }
+}
+
 /// The rooms of one node: their members, and the frames that are on their way to them.
 ///
 /// # Guarantees
@@ -119,14 +140,20 @@ pub trait RoomRegistry: Debug + Send + Sync + 'static {
     /// Ends a membership; its frames stop. Leaving twice is leaving once.
     fn leave(&self, member: &Arc<Member>);
 
-    /// Tells the others that a member's [`MemberInfo`] changed.
+    /// A member's [`MemberInfo`] changed.
     fn renamed(&self, member: &Arc<Member>);
 
     /// Who is in a room.
     fn members(&self, room: &RoomId) -> Vec<MemberInfo>;
 
+    /// The same as members, to be told something; `None` when there are more than `most`, or nobody.
+    fn roster(&self, room: &RoomId, most: usize) -> Option<Vec<Arc<Member>>>;
+
     /// Rooms with members, and how many each has.
     fn rooms(&self) -> Vec<(RoomId, usize)>;
+
+    /// Who came, changed name or went since this was called before. Called four times a second.
+    fn changes(&self) -> Vec<Changes>;
 
     /// Whether it holds more than it can write soon: `advance` should wait, so that publishers are refused in the end.
     fn is_congested(&self) -> bool;
@@ -137,6 +164,6 @@ pub trait RoomRegistry: Debug + Send + Sync + 'static {
     /// The queue that this registry's members stand in when they have something to be written.
     fn fanout(&self) -> &Arc<Fanout>;
 
-    /// Called four times a second: presence is told, empty rooms are let go.
+    /// Called four times a second: when memory is short, empty rooms are let go.
     fn tick(&self);
 }

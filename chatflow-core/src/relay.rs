@@ -14,9 +14,10 @@ use tokio::sync::{mpsc, oneshot, watch};
 pub(crate) use self::judging::Asked;
 use self::judging::Judging;
 use crate::answers::{Answers, Fate, Told};
-use crate::broker::{Broker, Delivered, Event, From, Reader};
+use crate::broker::{Broker, Delivered, Event, From, Reader, Receipt};
 use crate::dedup::Dedup;
-use crate::notice::Notice;
+use crate::notice::{LOG, Notice};
+use crate::presence::Presence;
 use crate::protocol::put_text_frame;
 use crate::registry::{Encoder, RoomRegistry};
 use crate::stats::Counters;
@@ -102,6 +103,8 @@ pub(crate) struct Relay {
     pub(crate) counters: Arc<Counters>,
     pub(crate) show: Show,
     pub(crate) hooks: Option<Arc<dyn Hooks>>,
+    /// Learns what other nodes tell.
+    pub(crate) presence: Arc<Presence>,
     pub(crate) delivery: Delivery,
     pub(crate) gate: Gate,
     /// The node's history: what the fold over repeats has forgotten is looked up there.
@@ -280,6 +283,9 @@ impl Relay {
             Event::Lost { last, epoch } => {
                 tracing::warn!(log = self.log.0, %last, epoch, "entries of the log were lost; members come back by their positions");
                 self.answers.lose_unread(self.log);
+                if self.log == LOG {
+                    self.presence.lost();
+                }
                 if !matches!(self.gate, Gate::Accepted(_, Some(_))) {
                     // What this node has read by now and not shown is lost with the rest.
                     self.answers.lose(self.log, Position::new(epoch, 0));
@@ -291,8 +297,8 @@ impl Relay {
 
     async fn read(&mut self, batch: Vec<Delivered>) {
         let Some(last) = batch.last().map(|entry| entry.position) else { return };
-        if self.state.ready.is_some() {
-            self.look_for_fence(&batch);
+        if self.log == LOG || self.state.ready.is_some() {
+            self.listen(&batch);
         }
         let fates = self.fold(&batch).await;
         // Not before: what is read stands among what is shown or waited for, or news that came meanwhile would pass over it.
@@ -315,14 +321,18 @@ impl Relay {
     /// published by the next try.
     fn raise_fence(&self) {
         if self.state.ready.is_some() {
-            Notice::Fence { node: self.show.node.clone(), token: self.state.fence }.publish(&*self.broker, self.log);
+            Notice::Fence { node: self.show.node.clone(), token: self.state.fence }.publish(&*self.broker, self.log, Receipt::ignored());
         }
     }
 
-    fn look_for_fence(&mut self, batch: &[Delivered]) {
-        let is_ours = |notice| matches!(notice, Notice::Fence { token, .. } if token == self.state.fence);
-        if batch.iter().any(|entry| Notice::decode(&entry.bytes).is_some_and(is_ours)) {
-            self.state.is_ready();
+    /// Takes in notices. What others told before this node's own fence came back is the past: they may be gone.
+    fn listen(&mut self, batch: &[Delivered]) {
+        for notice in batch.iter().filter_map(|entry| Notice::decode(&entry.bytes)) {
+            match notice {
+                Notice::Fence { token, .. } if token == self.state.fence => self.state.is_ready(),
+                Notice::Members(told) if self.state.ready.is_none() => self.presence.heard(told),
+                _ => {}
+            }
         }
     }
 

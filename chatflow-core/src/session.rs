@@ -144,6 +144,7 @@ impl Session {
             session: format!("{:x}", self.outlet.session()),
             user_id: self.who.user.as_ref().map(ToString::to_string),
             username: self.who.name.as_ref().map(ToString::to_string),
+            node: Some(self.engine.node.clone()),
         };
         let log = self.engine.broker.profile().log_of(&room);
         let others_only = self.deliver == Deliver::Others;

@@ -174,8 +174,12 @@ mod tests {
     #[test]
     fn who_is_here_follows_presence() {
         let (mut view, room) = (view(), RoomId::new("7").unwrap());
-        let member =
-            |session: &str, name: Option<&str>| MemberInfo { session: session.into(), user_id: None, username: name.map(Into::into) };
+        let member = |session: &str, name: Option<&str>| MemberInfo {
+            session: session.into(),
+            user_id: None,
+            username: name.map(Into::into),
+            node: None,
+        };
         assert!(view.who(&room).contains("does not tell"));
         let everybody = vec![member("1", Some("bob")), member("2", None), member("3", Some("ada"))];
         view.show(&Incoming::Presence { room: room.clone(), count: 3, joined: everybody, left: vec![] }, None);

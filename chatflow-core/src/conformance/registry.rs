@@ -225,7 +225,7 @@ fn room_id(name: &str) -> RoomId {
 /// A member of `room` that writes to `sink`, not joined yet.
 fn member(subject: &Subject, session: u64, room: &str, sink: &Sink, others_only: bool) -> Arc<Member> {
     let outlet = Outlet::new(session, Dialect::Plain, Box::new(sink.clone()), Arc::clone(subject.registry.fanout()));
-    let who = MemberInfo { session: session.to_string(), user_id: None, username: None };
+    let who = MemberInfo { session: session.to_string(), user_id: None, username: None, node: None };
     Member::new(room_id(room), LOG, outlet, Dialect::Plain, others_only, who)
 }
 

@@ -16,6 +16,7 @@ use crate::broker::memory::InMemoryBroker;
 use crate::broker::{Broker, Durability, LogId, Opening};
 use crate::dedup::Dedup;
 use crate::pipeline::{Marks, Pipeline, Progress, look};
+use crate::presence::Presence;
 use crate::rate::UserBuckets;
 use crate::registry::{LocalRegistry, RoomRegistry};
 use crate::relay::{Gate, Reach, Relay, Show, State};
@@ -197,6 +198,7 @@ impl EngineBuilder {
             if profile.shared { settings.dedup_messages.min(profile.retains as usize).max(1) } else { settings.dedup_messages };
         let local = || Arc::new(LocalRegistry::new(logs, &settings, store.is_none())) as Arc<dyn RoomRegistry>;
         let registry = self.registry.unwrap_or_else(local);
+        let presence = Arc::new(Presence::new(node.clone(), Arc::clone(&broker), Arc::clone(&registry), settings.presence_members));
         let show = Show { codec: Arc::clone(&self.codec), node: node.clone() };
         let mut tasks = Tasks::default();
         let writers: Vec<_> = store.iter().flat_map(|_| (0..logs).map(|_| Progress::new())).collect();
@@ -222,6 +224,7 @@ impl EngineBuilder {
                 counters: Arc::clone(&counters),
                 show: show.clone(),
                 hooks: self.hooks.clone(),
+                presence: Arc::clone(&presence),
                 delivery: settings.delivery,
                 gate,
                 history: store.clone(),
@@ -273,6 +276,7 @@ impl EngineBuilder {
             broker,
             store,
             registry,
+            presence,
             answers,
             writers,
             show,
@@ -302,6 +306,7 @@ fn start_ticker(engine: Weak<Inner>) -> JoinHandle<()> {
         for quarter in 0u64.. {
             every.tick().await;
             let Some(engine) = engine.upgrade() else { return };
+            engine.presence.tick();
             engine.registry.tick();
             if quarter % 4 == 3 {
                 let now = engine.clock.fetch_add(1, Relaxed) + 1;

@@ -14,6 +14,7 @@ use crate::answers::{Answers, Pending, Reply};
 use crate::auth::{Authenticator, Authorizer};
 use crate::broker::{Broker, Durability, Entry};
 use crate::pipeline::Progress;
+use crate::presence::Presence;
 use crate::rate::UserBuckets;
 use crate::registry::{Outlet, RoomRegistry};
 use crate::relay::Show;
@@ -35,6 +36,7 @@ pub(crate) struct Inner {
     pub(crate) broker: Arc<dyn Broker>,
     pub(crate) store: Option<Arc<dyn MessageStore>>,
     pub(crate) registry: Arc<dyn RoomRegistry>,
+    pub(crate) presence: Arc<Presence>,
     pub(crate) answers: Arc<Answers>,
     pub(crate) writers: Vec<Arc<Progress>>,
     pub(crate) show: Show,
@@ -143,8 +145,8 @@ pub(crate) struct Connections {
 
 impl Connections {
     pub(crate) fn new() -> Self {
-        // A session's number is not given again by the next life of the node.
-        let first = (Timestamp::now().0 as u64) << 16;
+        // A session's number is given once: not by the next life of the node, and by no other node.
+        let first = MessageId::new_v4().as_u64_pair().0 >> 1;
         Self { shards: (0..SHARDS).map(|_| Mutex::default()).collect(), next: AtomicU64::new(first), alternates: Mutex::default() }
     }
 

@@ -8,10 +8,10 @@ use parking_lot::Mutex;
 
 use super::fanout::{Fanout, Workers};
 use super::member::Member;
-use super::room::{Room, Shared, put_event};
-use super::{Encoder, NotThere, RegistryStats, RoomRegistry, Start};
+use super::room::{Room, Shared};
+use super::{Changes, Encoder, NotThere, RegistryStats, RoomRegistry, Start};
 use crate::broker::Delivered;
-use crate::protocol::{Dialect, Event, MemberInfo, close};
+use crate::protocol::{MemberInfo, close};
 use crate::stats::Counter;
 use crate::{LogId, Message, Position, RoomId, Settings};
 
@@ -21,9 +21,8 @@ pub struct LocalRegistry {
     /// A log's lock is held while a stretch of it is appended to its rooms, and to join or leave one of them.
     logs: Vec<Mutex<LogRooms>>,
     shared: Arc<Shared>,
-    /// Rooms whose members changed since the last tick.
+    /// Rooms whose members changed since that was asked last.
     changed: Mutex<Vec<Arc<Room>>>,
-    presence_members: usize,
     /// Whether rooms without members are kept: without a history, memory is all the past there is.
     keep_empty: bool,
     members: Counter,
@@ -54,7 +53,6 @@ impl LocalRegistry {
             fanout,
             deliveries: Counter::default(),
             slow: Counter::default(),
-            presence: settings.presence_members > 0,
             policy: settings.slow_policy,
             slow_bytes: settings.slow_bytes as u64,
             slow_messages: settings.slow_messages as u64,
@@ -66,7 +64,6 @@ impl LocalRegistry {
             logs: (0..logs).map(|_| Mutex::default()).collect(),
             shared: Arc::new(shared),
             changed: Mutex::default(),
-            presence_members: settings.presence_members,
             keep_empty,
             members: Counter::default(),
             broadcasts: Counter::default(),
@@ -79,7 +76,7 @@ impl LocalRegistry {
     }
 
     fn note_change(&self, room: &Arc<Room>) {
-        if self.presence_members > 0 && !room.changed.swap(true, Relaxed) {
+        if !room.changed.swap(true, Relaxed) {
             self.changed.lock().push(Arc::clone(room));
         }
     }
@@ -88,28 +85,9 @@ impl LocalRegistry {
         self.logs.iter().flat_map(|log| log.lock().rooms.values().cloned().collect::<Vec<_>>()).collect()
     }
 
-    /// Tells a room's members who came and went; who is new is told everybody.
-    fn tell_presence(&self, room: &Arc<Room>) {
-        room.changed.store(false, Relaxed);
-        let (joined, left, everybody) = room.changes();
-        if everybody.len() > self.presence_members {
-            return;
-        }
-        let event = |joined: &[Arc<Member>], left: Vec<String>| Event::Presence {
-            room_id: room.id.to_string(),
-            count: everybody.len(),
-            joined: joined.iter().map(|m| m.who()).collect(),
-            left,
-        };
-        let news = event(&joined, left);
-        let mut all = None;
-        for member in everybody.iter().filter(|m| m.dialect == Dialect::V1) {
-            let event = match member.greeted.swap(true, Relaxed) {
-                true => &news,
-                false => all.get_or_insert_with(|| event(&everybody, Vec::new())),
-            };
-            member.outlet.push_text(|out| put_event(out, event));
-        }
+    /// The room as it is now.
+    fn room(&self, room: &RoomId) -> Option<Arc<Room>> {
+        self.log(LogId::of(room.as_str(), self.logs.len() as u16)).lock().rooms.get(room).cloned()
     }
 
     /// Too many bytes: rooms without members go, and the others let go of what nobody needs.
@@ -219,7 +197,6 @@ impl RoomRegistry for LocalRegistry {
         if current && room.is_empty() && !self.keep_empty {
             rooms.rooms.remove(&member.room);
         }
-        drop(rooms);
         if was_member {
             self.members.sub(1);
             self.note_change(&room);
@@ -235,11 +212,25 @@ impl RoomRegistry for LocalRegistry {
     }
 
     fn members(&self, room: &RoomId) -> Vec<MemberInfo> {
-        let log = LogId::of(room.as_str(), self.logs.len() as u16);
-        let room = self.log(log).lock().rooms.get(room).cloned();
-        let mut members: Vec<_> = room.map(|room| room.roster().iter().map(|m| m.who()).collect()).unwrap_or_default();
+        let mut members: Vec<_> = self.room(room).map(|room| room.roster().iter().map(|m| m.who()).collect()).unwrap_or_default();
         members.sort_by(|a: &MemberInfo, b| a.session.cmp(&b.session));
         members
+    }
+
+    fn roster(&self, room: &RoomId, most: usize) -> Option<Vec<Arc<Member>>> {
+        self.room(room).filter(|room| (1..=most).contains(&room.len())).map(|room| room.roster())
+    }
+
+    fn changes(&self) -> Vec<Changes> {
+        let changed = std::mem::take(&mut *self.changed.lock());
+        let changes = changed.iter().map(|room| {
+            room.changed.store(false, Relaxed);
+            let (joined, left) = room.changes();
+            // Not of this room if another has taken its place.
+            let count = self.room(&room.id).map_or(0, |room| room.len());
+            Changes { room: room.id.clone(), count, joined, left }
+        });
+        changes.filter(|changes| !(changes.joined.is_empty() && changes.left.is_empty())).collect()
     }
 
     fn rooms(&self) -> Vec<(RoomId, usize)> {
@@ -269,10 +260,6 @@ impl RoomRegistry for LocalRegistry {
     }
 
     fn tick(&self) {
-        let changed = std::mem::take(&mut *self.changed.lock());
-        for room in &changed {
-            self.tell_presence(room);
-        }
         if self.shared.is_over() {
             self.save_memory();
         }

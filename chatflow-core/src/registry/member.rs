@@ -38,7 +38,7 @@ pub struct Member {
     /// Whether its socket is full and it stands behind; the holder of the room's turn keeps it.
     pub(super) lagging: AtomicBool,
     /// Whether it was told who else is there.
-    pub(super) greeted: AtomicBool,
+    greeted: AtomicBool,
     pub(super) home: Mutex<Option<Arc<Room>>>,
 }
 
@@ -83,6 +83,11 @@ impl Member {
         who.user_id = Some(user.to_owned());
         who.username = Some(name.to_owned());
         true
+    }
+
+    /// Whether it was not told before who else is there; from now on it was.
+    pub(crate) fn greet(&self) -> bool {
+        !self.greeted.swap(true, Relaxed)
     }
 
     pub(super) fn cursor(&self) -> (u64, u64) {

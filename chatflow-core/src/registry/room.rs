@@ -24,7 +24,6 @@ pub(super) struct Shared {
     pub(super) fanout: Arc<Fanout>,
     pub(super) deliveries: Counter,
     pub(super) slow: Counter,
-    pub(super) presence: bool,
     pub(super) policy: SlowPolicy,
     pub(super) slow_bytes: u64,
     pub(super) slow_messages: u64,
@@ -156,9 +155,7 @@ impl Room {
         // Under the lock, so that whatever this leaves in the outlet comes before the first frame.
         joined(position);
         state.roster.insert(member.session, Arc::clone(member));
-        if self.shared.presence {
-            state.joined.push(member.session);
-        }
+        state.joined.push(member.session);
         if start != Start::Never {
             state.arrivals.push(Arc::clone(member));
             if place != state.log.end() {
@@ -182,9 +179,7 @@ impl Room {
         // The session may have come back under a new membership by now.
         if state.roster.get(&member.session).is_some_and(|m| Arc::ptr_eq(m, member)) {
             state.roster.remove(&member.session);
-            if self.shared.presence {
-                state.left.push(format!("{:x}", member.session));
-            }
+            state.left.push(format!("{:x}", member.session));
         }
         state.gone += 1;
         // A room without news must not keep those who left for ever.
@@ -216,18 +211,17 @@ impl Room {
 
     pub(super) fn renamed(&self, member: &Member) {
         let mut state = self.state.lock();
-        if self.shared.presence && !state.joined.contains(&member.session) {
+        if !state.joined.contains(&member.session) {
             state.joined.push(member.session);
         }
     }
 
-    /// Who came, changed name or went since the last call, and everybody.
-    pub(super) fn changes(&self) -> (Vec<Arc<Member>>, Vec<String>, Vec<Arc<Member>>) {
+    /// Who came, changed name or went since the last call.
+    pub(super) fn changes(&self) -> (Vec<Arc<Member>>, Vec<String>) {
         let mut state = self.state.lock();
         let joined = std::mem::take(&mut state.joined);
         let joined = joined.iter().filter_map(|session| state.roster.get(session).cloned()).collect();
-        let left = std::mem::take(&mut state.left);
-        (joined, left, state.roster.values().cloned().collect())
+        (joined, std::mem::take(&mut state.left))
     }
 
     /// Stands in the queue for a turn, once.

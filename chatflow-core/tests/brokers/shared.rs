@@ -33,7 +33,7 @@ struct SharedBroker {
 
 impl SharedBroker {
     fn of(service: &Arc<Service>, logs: u16, rewinds: bool, tells_positions: bool) -> Arc<dyn Broker> {
-        let mut profile = Profile::new("shared", logs).durable();
+        let mut profile = Profile::new("shared", logs).durable().shared();
         (profile.rewinds, profile.largest_entry) = (rewinds, 1 << 16);
         let (queue, waiting) = mpsc::channel(MOST);
         let node = service.change(|state| {

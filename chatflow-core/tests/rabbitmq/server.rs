@@ -56,7 +56,7 @@ impl Rabbit {
         }
         let begun = Instant::now();
         while !matches!(timeout(Duration::from_secs(5), self.has_streams()).await, Ok(Ok(()))) || !self.keeps_streams() {
-            assert!(begun.elapsed() < Duration::from_secs(120), "RabbitMQ does not start: {}", self.said());
+            assert!(begun.elapsed() < Duration::from_secs(300), "RabbitMQ does not start: {}", self.said());
             sleep(Duration::from_millis(50)).await;
         }
     }
@@ -157,8 +157,12 @@ impl Rabbit {
         self.folder.path().join("data")
     }
 
+    /// What it said, and the last lines of its log.
     fn said(&self) -> String {
-        fs::read_to_string(self.folder.path().join("said")).unwrap_or_default()
+        let read = |name: &str| fs::read_to_string(self.folder.path().join(name)).unwrap_or_default();
+        let log = read(&format!("log/{}.log", self.name()));
+        let from = log.lines().count().saturating_sub(20);
+        format!("{}\n{}", read("said"), log.lines().skip(from).collect::<Vec<_>>().join("\n"))
     }
 }
 

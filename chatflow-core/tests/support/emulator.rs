@@ -86,7 +86,7 @@ impl Emulator {
         // Its first answer takes seconds and more than its health says.
         while !self.answers() {
             assert!(
-                began.elapsed() < Duration::from_secs(60),
+                began.elapsed() < Duration::from_secs(180),
                 "no emulator: {}",
                 std::fs::read_to_string(files.join("log")).unwrap_or_default()
             );
@@ -94,21 +94,33 @@ impl Emulator {
         }
     }
 
+    /// Whether a message that is published comes through a queue: only then does it have all that it loads when it is first needed.
     fn answers(&self) -> bool {
-        ["Action=ListTopics&Version=2010-03-31", "Action=ListQueues&Version=2012-11-05"].iter().zip(["sns", "sqs"]).all(|(body, service)| {
-            let request = format!(
-                "POST / HTTP/1.1\r\nHost: {service}.eu-west-1.amazonaws.com\r\nConnection: close\r\n\
-                 Authorization: AWS4-HMAC-SHA256 Credential=test/20260101/eu-west-1/{service}/aws4_request, SignedHeaders=host, Signature=0\r\n\
-                 Content-Type: application/x-www-form-urlencoded\r\nContent-Length: {}\r\n\r\n{body}",
-                body.len()
-            );
-            let mut answer = String::new();
-            let asked = TcpStream::connect(("127.0.0.1", self.port)).and_then(|mut socket| {
-                socket.write_all(request.as_bytes())?;
-                socket.read_to_string(&mut answer)
-            });
-            asked.is_ok() && answer.starts_with("HTTP/1.1 200")
-        })
+        const SNS: &str = "Version=2010-03-31&TopicArn=arn:aws:sns:eu-west-1:000000000000:first";
+        let url = format!("http%3A%2F%2F127.0.0.1%3A{}%2F000000000000%2Ffirst", self.port);
+        [
+            ("sqs", "Version=2012-11-05&Action=CreateQueue&QueueName=first".to_owned(), "200 OK"),
+            ("sns", "Version=2010-03-31&Action=CreateTopic&Name=first".to_owned(), "200 OK"),
+            ("sns", format!("{SNS}&Action=Subscribe&Protocol=sqs&Endpoint=arn:aws:sqs:eu-west-1:000000000000:first"), "200 OK"),
+            ("sns", format!("{SNS}&Action=Publish&Message=first"), "200 OK"),
+            ("sqs", format!("Version=2012-11-05&Action=ReceiveMessage&WaitTimeSeconds=5&QueueUrl={url}"), "<ReceiptHandle>"),
+        ]
+        .iter()
+        .all(|(service, body, expected)| self.call(service, body).is_ok_and(|answer| answer.contains(expected)))
+    }
+
+    fn call(&self, service: &str, body: &str) -> std::io::Result<String> {
+        let mut answer = String::new();
+        let mut socket = TcpStream::connect(("127.0.0.1", self.port))?;
+        write!(
+            socket,
+            "POST / HTTP/1.1\r\nHost: {service}.eu-west-1.amazonaws.com\r\nConnection: close\r\n\
+             Authorization: AWS4-HMAC-SHA256 Credential=test/20260101/eu-west-1/{service}/aws4_request, SignedHeaders=host, Signature=0\r\n\
+             Content-Type: application/x-www-form-urlencoded\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        )?;
+        socket.read_to_string(&mut answer)?;
+        Ok(answer)
     }
 }
 

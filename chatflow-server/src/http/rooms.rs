@@ -51,11 +51,12 @@ fn text(at: chatflow_core::Timestamp) -> String {
     at.to_string()
 }
 
-/// Who is in a room on this node.
+/// Who is in a room, on all nodes.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Members {
     room_id: RoomId,
+    /// Not all of them need be known by name.
     count: usize,
     members: Vec<MemberInfo>,
 }
@@ -64,7 +65,8 @@ pub(super) struct Members {
 pub(super) async fn members(State(app): State<App>, Checked(Path(room)): Checked<Path<String>>) -> Result<Json<Members>, Problem> {
     let room_id = app.room(&room)?;
     let members = app.engine.members(&room_id);
-    Ok(Json(Members { room_id, count: members.len(), members }))
+    let count = app.engine.member_count(&room_id).max(members.len());
+    Ok(Json(Members { room_id, count, members }))
 }
 
 /// What waits, in the words of the queues that operators know.

@@ -35,9 +35,10 @@ pub(super) async fn attach(log: Arc<Log>, links: Links, from: From) -> Result<(P
 
 async fn begin(log: Arc<Log>, links: Links, from: From) -> Result<(Position, BoxStream<'static, Result<Event>>)> {
     let away = || error(ErrorKind::Unavailable, "RabbitMQ is away");
+    log.arrived().await;
     let session = links.borrow().clone();
     let at = match from {
-        From::Present => log.present(),
+        From::Present => log.tail(),
         From::Last(n) => match log.before_last(usize::try_from(n).unwrap_or(usize::MAX)) {
             (Some(at), ..) => at,
             (None, _, tail) => last(&*session.ok_or_else(away)?, &log, tail, n).await?,

@@ -72,15 +72,14 @@ enum Told {
 }
 
 impl Told {
-    fn accepted(self, position: Position) {
+    /// Tells the senders; gives the fences.
+    fn accepted(self, position: Position) -> Vec<oneshot::Sender<Position>> {
         match self {
             Self::Senders(receipts) => {
                 receipts.into_iter().enumerate().for_each(|(index, receipt)| receipt.accepted(Some(nth(position, index))));
+                Vec::new()
             }
-            // Whoever does not wait any more need not be told.
-            Self::Fences(fences) => fences.into_iter().for_each(|fence| {
-                let _ = fence.send(position);
-            }),
+            Self::Fences(fences) => fences,
         }
     }
 
@@ -280,12 +279,12 @@ impl Log {
                 told.extend(came.into_iter().map(|ours| ((ours.number == number).then_some(*position), ours)));
             }
         }
-        let (mut senders, mut bytes) = (0, 0);
+        let (mut senders, mut bytes, mut passed) = (0, 0, Vec::new());
         for (position, ours) in told {
             senders += ours.told.senders();
             bytes += ours.bytes;
             match position {
-                Some(position) => ours.told.accepted(position),
+                Some(position) => passed.extend(ours.told.accepted(position).into_iter().map(|fence| (fence, position))),
                 // One that was published later has come back, and one channel keeps the order.
                 None => ours.told.failed("RabbitMQ did not put the message into the log"),
             }
@@ -303,6 +302,11 @@ impl Log {
         }
         state.backlog.read(last, count, size);
         drop(state);
+        // Not before the window has what was in front of them: who finds less there takes it for lost.
+        for (fence, position) in passed {
+            // Whoever does not wait any more need not be told.
+            let _ = fence.send(position);
+        }
         self.news.notify_waiters();
         self.room.notify_waiters();
     }
@@ -323,10 +327,18 @@ impl Log {
         self.state.lock().window.tail()
     }
 
-    /// After everything that has come: whoever was told of a message finds it in front of this.
-    pub(super) fn present(&self) -> Position {
-        let state = self.state.lock();
-        state.window.tail().max(state.arriving)
+    /// Waits until whoever was told of a message finds it in front of the [`tail`](Self::tail): a matter of moments.
+    pub(super) async fn arrived(&self) {
+        loop {
+            let news = self.news.notified();
+            {
+                let state = self.state.lock();
+                if state.window.tail() >= state.arriving {
+                    return;
+                }
+            }
+            news.await;
+        }
     }
 
     /// What there is for a reader who stands at `at`; `None`: nothing, and nothing comes any more.

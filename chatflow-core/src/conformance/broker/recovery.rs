@@ -8,7 +8,7 @@ use tokio::time::{Instant, sleep, timeout};
 use super::closing::status_becomes;
 use super::publisher::{Traffic, offer, publish, publish_until_accepted};
 use super::watch::{Settler, Watch, assert_one_log};
-use super::{Backend, Need, RECOVERY, Subject, in_time};
+use super::{Backend, Need, RECOVERY, Subject};
 use crate::Broker;
 
 /// Two nodes publish and read while the backend is harmed so many times. Whatever is accepted is read by both exactly once and in one
@@ -23,7 +23,7 @@ where
     let mut traffic = Traffic::start(&nodes);
     for time in 0..times {
         traffic.more(40).await;
-        in_time("the backend is back", harm(backend)).await;
+        harm(backend).await;
         let whole = timeout(RECOVERY, async {
             for (node, name) in nodes.iter().zip(["one", "two"]) {
                 let text = publish_until_accepted(node, &format!("{name}, time {time}:")).await;
@@ -64,7 +64,7 @@ pub async fn g8_publishers_are_refused_at_once_while_the_backend_is_away(subject
     publish(&broker, "before").await;
     reader.has([&"before".to_owned()]).await;
 
-    in_time("the backend stops", backend.stop()).await;
+    backend.stop().await;
     let refuse = async |text: &str| {
         let begin = Instant::now();
         let error = offer(&broker, text).await.map(|_| format!("{text:?} was accepted")).expect_err("the backend is away");
@@ -82,7 +82,7 @@ pub async fn g8_publishers_are_refused_at_once_while_the_backend_is_away(subject
     waits.sort_unstable();
     assert!(waits[10] < Duration::from_millis(100), "refused after {:?} only", waits[10]);
 
-    in_time("the backend starts", backend.start()).await;
+    backend.start().await;
     let back = Instant::now();
     let text = publish_until_accepted(&broker, "after").await;
     reader.has([&text]).await;
