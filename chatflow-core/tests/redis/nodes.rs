@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use chatflow_core::broker::{From, Reader, Receipt};
+use chatflow_core::broker::{Event, From, Reader, Receipt};
 use chatflow_core::{Broker, ErrorKind, Opening};
 
 use super::node::{LOG, Tail, config, entry, eventually, open, publish, publish_at_last, texts, try_publish};
@@ -61,7 +61,10 @@ async fn what_a_channel_loses_is_read_from_the_log() {
     let seen = tokio::spawn(async move {
         let mut seen = Vec::new();
         while seen.last().is_none_or(|last| last != "1999") {
-            seen.extend(tail.texts(1).await);
+            match tail.event().await {
+                Event::Batch(batch) => seen.extend(texts(&batch)),
+                other => panic!("{other:?}"),
+            }
         }
         seen
     });
