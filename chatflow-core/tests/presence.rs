@@ -120,6 +120,8 @@ async fn a_node_that_ends_takes_its_members_along_at_once() {
     let (one, two) = (backend.node("one").await, backend.node("two").await);
     let ((_ada, ada_session), (mut bob, _)) = (joins(&one).await, joins(&two).await);
     until_members(&[&one, &two], &[("one", ""), ("two", "")]).await;
+    // Who was never told of her is not told that she left.
+    bob.until(|frame| frame["event"] == "presence" && frame["count"] == 2).await;
     let begun = Instant::now();
     // Ada does not answer when her connection is closed, so it takes a while until the node has ended; what it says comes before.
     let leaves = async {

@@ -19,17 +19,22 @@ fn folder() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// The names of the files beside a member's manifest that are not its library.
-fn programs(folder: &Path) -> Vec<String> {
+/// Name and source of each program in a folder: a file, or a folder with a `main.rs`.
+fn programs(folder: &Path) -> Vec<(String, String)> {
     let files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
-    let sources = files.filter(|path| path.extension().is_some_and(|ext| ext == "rs") && !path.ends_with("lib.rs"));
-    let mut names: Vec<_> = sources.map(|path| path.file_stem().unwrap().to_str().unwrap().to_owned()).collect();
-    names.sort();
-    names
+    let name = |path: &Path| path.file_stem().unwrap().to_str().unwrap().to_owned();
+    let source = |path: PathBuf| match path.extension() {
+        Some(ext) if ext == "rs" && !path.ends_with("lib.rs") => Some((name(&path), format!("{}.rs", name(&path)))),
+        None if path.join("main.rs").is_file() => Some((name(&path), format!("{}/main.rs", name(&path)))),
+        _ => None,
+    };
+    let mut programs: Vec<_> = files.filter_map(source).collect();
+    programs.sort();
+    programs
 }
 
 fn examples() -> Vec<String> {
-    programs(folder())
+    programs(folder()).into_iter().map(|(name, _)| name).collect()
 }
 
 /// The built program: cargo puts examples beside the folder of the tests that it builds together with them.
@@ -62,12 +67,12 @@ fn the_manifests_list_every_file() {
     for (member, section) in [("examples", "[[example]]"), ("benches", "[[bench]]")] {
         let folder = folder().with_file_name(member);
         let manifest = std::fs::read_to_string(folder.join("Cargo.toml")).unwrap();
-        let names = programs(&folder);
-        for name in &names {
-            let listed = format!("{section}\nname = \"{name}\"\npath = \"{name}.rs\"\n");
-            assert!(manifest.contains(&listed), "{member}/{name}.rs is not listed");
+        let programs = programs(&folder);
+        for (name, source) in &programs {
+            let listed = format!("{section}\nname = \"{name}\"\npath = \"{source}\"\n");
+            assert!(manifest.contains(&listed), "{member}/{source} is not listed");
         }
-        assert_eq!(manifest.matches(section).count(), names.len(), "what is listed in {member} is there");
+        assert_eq!(manifest.matches(section).count(), programs.len(), "what is listed in {member} is there");
     }
 }
 
