@@ -1,7 +1,7 @@
 //! What every store demands of a batch before it looks at the rows.
 
 use super::Stored;
-use crate::{Error, ErrorKind, LogId, Position, Result};
+use crate::{Error, ErrorKind, Position, Result};
 
 /// Checks that `batch` is in strictly ascending order and does not pass `through`.
 ///
@@ -34,8 +34,8 @@ pub(super) fn closed(origin: &'static str) -> Error {
 }
 
 /// The error for a claim of a log that another node writes.
-#[cfg(any(feature = "postgres", feature = "mysql"))]
-pub(super) fn held(origin: &'static str, log: LogId, holder: &str) -> Error {
+#[cfg(feature = "postgres")]
+pub(super) fn held(origin: &'static str, log: crate::LogId, holder: &str) -> Error {
     Error::new(ErrorKind::Unavailable, origin, format!("log {log} is written by {holder}")).with_source(Held)
 }
 

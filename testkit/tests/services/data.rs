@@ -10,6 +10,7 @@ use lapin::options::{
 };
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{BasicProperties, Connection, ConnectionProperties};
+use sqlx::{Connection as _, PgConnection};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 /// A set of words in a service.
@@ -35,6 +36,25 @@ async fn redis_cli(service: &Service, arguments: &[&str]) -> Vec<String> {
     assert!(output.status.success(), "{output:?}");
     let text = String::from_utf8(output.stdout).unwrap();
     text.lines().filter(|line| !line.is_empty()).map(str::to_owned).collect()
+}
+
+pub(crate) struct OfPostgres;
+
+impl Data for OfPostgres {
+    async fn put(&self, service: &Service, word: &str) {
+        let mut db = PgConnection::connect(&service.url()).await.unwrap();
+        sqlx::raw_sql("CREATE TABLE IF NOT EXISTS words (word text)").execute(&mut db).await.unwrap();
+        sqlx::query("INSERT INTO words VALUES ($1)").bind(word).execute(&mut db).await.unwrap();
+    }
+
+    async fn all(&self, service: &Service) -> Vec<String> {
+        let mut db = PgConnection::connect(&service.url()).await.unwrap();
+        let there: bool = sqlx::query_scalar("SELECT to_regclass('words') IS NOT NULL").fetch_one(&mut db).await.unwrap();
+        if !there {
+            return Vec::new();
+        }
+        sqlx::query_scalar("SELECT word FROM words ORDER BY word").fetch_all(&mut db).await.unwrap()
+    }
 }
 
 pub(crate) struct OfRedis;
