@@ -205,6 +205,8 @@ fn launch(folder: &TempDir, address: SocketAddr, options: &Options) -> Result<Ch
     for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("CHATFLOW_")) {
         command.env_remove(name);
     }
+    // Nor their credentials: the emulator takes any.
+    command.envs([("AWS_ACCESS_KEY_ID", "test"), ("AWS_SECRET_ACCESS_KEY", "test")]);
     let log = File::options().create(true).append(true).open(folder.path().join("log")).unwrap();
     command.current_dir(folder.path()).args(["--listen", &address.to_string()]).args(&options.0).stdout(Stdio::piped()).stderr(log);
     let mut child = command.spawn().unwrap();
