@@ -20,7 +20,7 @@ use super::fault::{Fault, error, explain};
 use super::window::{BATCH_BYTES, BATCH_ENTRIES};
 use crate::{ErrorKind, Result};
 
-/// How long a handshake, or an answer to a call, may take.
+/// How long an answer to a call may take.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Entries on their way to a consumer that it has not taken, of 64 KiB each unless a message is larger.
 pub(super) const PREFETCH: u16 = 1_000;
@@ -55,15 +55,16 @@ impl std::fmt::Debug for Link {
 }
 
 impl Link {
-    pub(super) async fn connect(uri: &AMQPUri, name: &str) -> Result<Self> {
+    /// Makes all connections; the handshake of each may take so long.
+    pub(super) async fn connect(uri: &AMQPUri, name: &str, patience: Duration) -> Result<Self> {
         let connect = |what: &str| {
             let properties = ConnectionProperties::default().with_connection_name(format!("{name} {what}").into());
             let mut uri = uri.clone();
             uri.query.frame_max.get_or_insert(LARGEST_FRAME);
             async move {
                 let what = format!("connecting to {}", place(&uri));
-                let late = |_| error(ErrorKind::Unavailable, format!("{what}: no answer within {PATIENCE:?}"));
-                let connection = timeout(PATIENCE, Connection::connect_uri(uri, properties)).await.map_err(late)?;
+                let late = |_| error(ErrorKind::Unavailable, format!("{what}: no answer within {patience:?}"));
+                let connection = timeout(patience, Connection::connect_uri(uri, properties)).await.map_err(late)?;
                 connection.map_err(|cause| explain(&what, cause))
             }
         };

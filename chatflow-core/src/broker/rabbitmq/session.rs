@@ -1,6 +1,7 @@
 //! One connection's life: from the handshake until it is lost.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
@@ -12,6 +13,11 @@ use super::link::Link;
 use super::log::Log;
 use super::{Shared, progress, tail};
 use crate::{Error, NodeId, Position, Result};
+
+/// How long a handshake may take when a node starts.
+const FIRST: Duration = Duration::from_secs(5);
+/// How long one may take later: what was begun in a silent network ends in vain, and another is due soon after it is heard again.
+const AGAIN: Duration = Duration::from_secs(2);
 
 /// What the tasks of one connection share.
 #[derive(Debug)]
@@ -53,7 +59,8 @@ pub(super) async fn run(shared: &Arc<Shared>, links: &watch::Sender<Option<Arc<S
 
 async fn connect(shared: &Arc<Shared>, links: &watch::Sender<Option<Arc<Session>>>) -> Result<Error> {
     let name = format!("chatflow {} {}", shared.config.prefix, shared.node());
-    let link = Arc::new(Link::connect(&shared.uri, &name).await?);
+    let was_up = shared.logs.iter().all(|log| *log.ready.borrow());
+    let link = Arc::new(Link::connect(&shared.uri, &name, if was_up { AGAIN } else { FIRST }).await?);
     let (epochs, mut feed) = Epochs::open(Arc::clone(&link), Arc::clone(&shared.config)).await?;
     let seen = |log: u16| shared.logs.get(usize::from(log)).map_or(0, |log| log.place().0);
     let least = |log: u16| seen(log).max(shared.floor_of(log));
