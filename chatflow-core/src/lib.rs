@@ -55,6 +55,7 @@
 //! Nothing is on by default: the in-memory [broker](broker::memory::InMemoryBroker) and [store](store::MemoryStore) are always there.
 //! - `sqlite`: `store::SqliteStore`, a history in one file that survives a power cut.
 //! - `postgres`: `store::PostgresStore`, a history in a database that several nodes share.
+//! - `mysql`: `store::MySqlStore`, the same in MariaDB and MySQL.
 //! - `redis`: [`directory`]`::redis::RedisDirectory`, the live nodes in Redis.
 //! - `conformance`: the suites for a broker, store, registry, directory or dead letters of one's own.
 //!

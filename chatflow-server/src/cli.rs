@@ -54,7 +54,7 @@ struct SettingArgs {
     /// [default: memory:].
     #[arg(long, global = true, value_name = "URL")]
     broker: Option<String>,
-    /// The history: none | memory: | sqlite:FILE | postgres://HOST/DATABASE [default: sqlite:chatflow.db].
+    /// The history: none | memory: | sqlite:FILE | postgres://HOST/DATABASE | mysql://HOST/DATABASE [default: sqlite:chatflow.db].
     #[arg(long, global = true, value_name = "URL")]
     store: Option<String>,
     /// Where nodes find each other: none | broker: | redis://HOST [default: through a broker that nodes share].

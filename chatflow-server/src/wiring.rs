@@ -68,6 +68,7 @@ fn no_such(key: &str, url: &BackendUrl) -> ConfigError {
         "amqp" | "amqps" => ("rabbitmq", cfg!(feature = "rabbitmq")),
         "sqs" => ("sqs", cfg!(feature = "sqs")),
         "sqlite" => ("sqlite", cfg!(feature = "sqlite")),
+        "mysql" | "mariadb" => ("mysql", cfg!(feature = "mysql")),
         "postgres" | "postgresql" => ("postgres", cfg!(feature = "postgres")),
         _ => ("", true),
     };

@@ -2,6 +2,7 @@
 
 mod account;
 mod haproxy;
+mod mariadb;
 mod postgres;
 mod process;
 mod rabbitmq;
@@ -21,6 +22,7 @@ use async_trait::async_trait;
 use parking_lot::Mutex;
 
 pub use haproxy::HaProxy;
+pub use mariadb::MariaDb;
 pub use postgres::Postgres;
 use process::Process;
 pub use rabbitmq::RabbitMq;

@@ -9,7 +9,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use chatflow_testkit::{HaProxy, Port, Postgres, Program, Proxy, RabbitMq, Redis, RedisCluster, Service, Sqs, eventually, needs};
+use chatflow_testkit::{HaProxy, MariaDb, Port, Postgres, Program, Proxy, RabbitMq, Redis, RedisCluster, Service, Sqs, eventually, needs};
 use data::Data;
 use tokio::io::{AsyncBufReadExt, BufReader};
 
@@ -69,6 +69,12 @@ async fn redis_keeps_what_it_is_given() {
 async fn redis_cluster_keeps_what_it_is_given() {
     needs!(RedisCluster);
     keeps_what_it_is_given(RedisCluster::new(), data::OfCluster).await;
+}
+
+#[tokio::test]
+async fn mariadb_keeps_what_it_is_given() {
+    needs!(MariaDb);
+    keeps_what_it_is_given(MariaDb::new(), data::OfMariaDb).await;
 }
 
 #[tokio::test]

@@ -8,9 +8,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use chatflow_client::{Ack, Client, ClientBuilder, Draft, MessageId, Published};
-use chatflow_testkit::{Habit, History, Ledger, Member, Options, Postgres, Publisher, Redis, Refusals, Server, Service};
+use chatflow_testkit::{Habit, History, Ledger, MariaDb, Member, Options, Postgres, Program, Publisher, Redis, Refusals, Server, Service};
 use chatflow_testkit::{eventually, eventually_async, needs};
-use sqlx::{Connection, PgConnection};
+use sqlx::{Connection, MySqlConnection, PgConnection};
 
 const LEASE: Duration = Duration::from_secs(2);
 const ROUNDS: usize = 6;
@@ -28,8 +28,8 @@ struct Nodes {
 
 impl Nodes {
     /// `node1` starts first, so that it writes all logs.
-    async fn start() -> Self {
-        let (database, broker) = (Service::start_new(Postgres::new()).await, Service::start_new(Redis::new()).await);
+    async fn start(database: impl Program) -> Self {
+        let (database, broker) = (Service::start_new(database).await, Service::start_new(Redis::new()).await);
         let options = |n: usize| {
             let options = Options::new().node(format!("node{n}")).broker(broker.url()).store(database.url());
             options.set("store.lease", "2s").set("limits.publish_rate_anonymous", 0)
@@ -61,13 +61,47 @@ impl Nodes {
         histories
     }
 
-    async fn question<T>(&self, sql: &str) -> T
-    where
-        T: for<'r> sqlx::Decode<'r, sqlx::Postgres> + sqlx::Type<sqlx::Postgres> + Send + Unpin,
-        (T,): for<'r> sqlx::FromRow<'r, sqlx::postgres::PgRow>,
-    {
-        let mut db = PgConnection::connect(&self.database.url()).await.unwrap();
-        sqlx::query_scalar(sql).fetch_one(&mut db).await.unwrap()
+    /// How many rows there are, by what the database itself says.
+    async fn rows(&self, which: &str) -> usize {
+        let (url, sql) = (self.database.url(), format!("SELECT count(*) FROM chatflow_messages {which}"));
+        let count: i64 = if is_postgres(&self.database) {
+            sqlx::query_scalar(&sql).fetch_one(&mut PgConnection::connect(&url).await.unwrap()).await.unwrap()
+        } else {
+            sqlx::query_scalar(&sql).fetch_one(&mut MySqlConnection::connect(&url).await.unwrap()).await.unwrap()
+        };
+        count.try_into().unwrap()
+    }
+}
+
+fn is_postgres(database: &Service) -> bool {
+    database.url().starts_with("postgres:")
+}
+
+/// Somebody who keeps everybody from writing messages.
+enum Lock {
+    Postgres(PgConnection),
+    MariaDb(MySqlConnection),
+}
+
+impl Lock {
+    async fn take(database: &Service) -> Self {
+        let url = database.url();
+        if is_postgres(database) {
+            let mut db = PgConnection::connect(&url).await.unwrap();
+            sqlx::raw_sql("BEGIN; LOCK TABLE chatflow_messages IN SHARE MODE").execute(&mut db).await.unwrap();
+            Self::Postgres(db)
+        } else {
+            let mut db = MySqlConnection::connect(&url).await.unwrap();
+            sqlx::raw_sql("LOCK TABLES chatflow_messages READ").execute(&mut db).await.unwrap();
+            Self::MariaDb(db)
+        }
+    }
+
+    async fn free(self) {
+        match self {
+            Self::Postgres(db) => db.close().await.unwrap(),
+            Self::MariaDb(db) => db.close().await.unwrap(),
+        }
     }
 }
 
@@ -80,11 +114,9 @@ async fn say(client: &Client, draft: Draft) -> Result<Published, chatflow_client
 }
 
 /// Killed, or stopped past its lease, in turn; the other goes on meanwhile.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn whoever_writes_may_die_or_fall_asleep_and_the_other_goes_on() {
-    needs!(Postgres, Redis);
+async fn whoever_writes_may_die_or_fall_asleep_and_the_other_goes_on(database: impl Program) {
     let begun = Instant::now();
-    let mut nodes = Nodes::start().await;
+    let mut nodes = Nodes::start(database).await;
     let rooms: Vec<_> = (0..3).map(|n| format!("room{n}")).collect();
     let (ledger, refusals) = (Arc::new(Ledger::default()), Refusals::default());
     let everywhere = |n: usize| (nodes.servers[n % 2].address, &rooms[n / 2]);
@@ -121,7 +153,7 @@ async fn whoever_writes_may_die_or_fall_asleep_and_the_other_goes_on() {
     publishers.iter().for_each(Publisher::stop);
     eventually("everything is answered", PATIENCE, || publishers.iter().all(Publisher::is_done).then_some(())).await;
     let sent = ledger.counts().0;
-    let persisted = || async { (nodes.question::<i64>("SELECT count(*) FROM chatflow_messages").await >= sent as i64).then_some(()) };
+    let persisted = || async { (nodes.rows("").await >= sent).then_some(()) };
     eventually_async("everything is in the history", PATIENCE, persisted).await;
 
     let histories = nodes.histories(&rooms).await;
@@ -133,7 +165,7 @@ async fn whoever_writes_may_die_or_fall_asleep_and_the_other_goes_on() {
     .await;
     let faults = ledger.faults(&histories[0], &all, false);
     assert!(faults.is_empty(), "{} faults, among them {:#?}", faults.len(), &faults[..faults.len().min(20)]);
-    assert_eq!((ledger.counts(), nodes.question("SELECT count(*) FROM chatflow_messages").await), ((sent, sent), sent as i64));
+    assert_eq!((ledger.counts(), nodes.rows("").await), ((sent, sent), sent));
     println!(
         "{ROUNDS} writers lost in {:.1} s: {sent} sent, acknowledged and in the history once, 0 faults",
         begun.elapsed().as_secs_f64()
@@ -142,18 +174,16 @@ async fn whoever_writes_may_die_or_fall_asleep_and_the_other_goes_on() {
 
 /// What the node that does not write knows of the history: when a message is in it, that it has another one of the id, and nothing
 /// sooner.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_persisted_is_told_on_the_node_that_does_not_write() {
-    needs!(Postgres, Redis);
-    let nodes = Nodes::start().await;
+async fn what_is_persisted_is_told_on_the_node_that_does_not_write(database: impl Program) {
+    let nodes = Nodes::start(database).await;
     let (writer, _events) = client(&nodes.servers[0]).connect().await.unwrap();
     let (other, mut shown) = client(&nodes.servers[1]).connect().await.unwrap();
     for n in 0..20 {
         let id: MessageId = uuid::Uuid::now_v7().to_string().parse().unwrap();
         let draft = |text: &str| Draft::new(text.to_owned()).id(id);
         let published = say(&other, draft(&format!("message {n}"))).await.unwrap();
-        let count = format!("SELECT count(*) FROM chatflow_messages WHERE id = '{id}'");
-        assert_eq!(nodes.question::<i64>(&count).await, 1, "it is there when its sender is told");
+        let id = if is_postgres(&nodes.database) { format!("'{id}'") } else { format!("x'{}'", id.to_string().replace('-', "")) };
+        assert_eq!(nodes.rows(&format!("WHERE id = {id}")).await, 1, "it is there when its sender is told");
         for client in [&writer, &other] {
             let again = say(client, draft(&format!("message {n}"))).await.unwrap();
             assert_eq!(again.position, published.position);
@@ -164,8 +194,7 @@ async fn what_is_persisted_is_told_on_the_node_that_does_not_write() {
     while let Ok(Some(_)) = tokio::time::timeout(Duration::from_millis(50), shown.recv()).await {}
 
     // Nobody can write: what is shown comes from the log all the same, on the node that is told of the history as well.
-    let mut foreign = PgConnection::connect(&nodes.database.url()).await.unwrap();
-    sqlx::raw_sql("BEGIN; LOCK TABLE chatflow_messages IN SHARE MODE").execute(&mut foreign).await.unwrap();
+    let lock = Lock::take(&nodes.database).await;
     let mut waiting = Vec::new();
     for n in 0..20 {
         waiting.push(other.enqueue("room0", Draft::new(format!("late {n}"))).await.unwrap());
@@ -177,28 +206,26 @@ async fn what_is_persisted_is_told_on_the_node_that_does_not_write() {
             seen += 1;
         }
     }
-    assert_eq!(nodes.question::<i64>("SELECT count(*) FROM chatflow_messages").await, 20);
-    sqlx::raw_sql("ROLLBACK").execute(&mut foreign).await.unwrap();
+    assert_eq!(nodes.rows("").await, 20);
+    lock.free().await;
     let unlocked = Instant::now();
     for answer in waiting {
         answer.await.unwrap();
     }
     assert!(unlocked.elapsed() < Duration::from_secs(5), "{:?}", unlocked.elapsed());
-    assert_eq!(nodes.question::<i64>("SELECT count(*) FROM chatflow_messages").await, 40);
+    assert_eq!(nodes.rows("").await, 40);
 }
 
 /// The load generator is the judge: every message once, in one order for everybody, and in the history of both.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_load_on_both_is_seen_alike_and_stored_once() {
-    needs!(Postgres, Redis);
-    let mut nodes = Nodes::start().await;
+async fn a_load_on_both_is_seen_alike_and_stored_once(database: impl Program) {
+    let mut nodes = Nodes::start(database).await;
     let urls = format!("{},{}", nodes.servers[0].url(), nodes.servers[1].url());
     let mut load = Command::new(program("chatflow-client"));
     load.args(["load", &urls, "--messages", "20000", "--warmup", "0x0", "--connections", "16", "--listeners", "4", "--timeout", "10s"]);
     let output = tokio::task::spawn_blocking(move || load.output().unwrap()).await.unwrap();
     let told = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{told}");
-    assert_eq!(nodes.question::<i64>("SELECT count(*) FROM chatflow_messages").await, 20_000);
+    assert_eq!(nodes.rows("").await, 20_000);
     let rooms: Vec<_> = (1..=20).map(|n| n.to_string()).collect();
     let histories = nodes.histories(&rooms).await;
     assert_eq!((histories[0].len(), &histories[0]), (20_000, &histories[1]));
@@ -212,10 +239,8 @@ async fn a_load_on_both_is_seen_alike_and_stored_once() {
 }
 
 /// A node that is not to write the history answers for it all the same.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_has_not_the_role_never_writes() {
-    needs!(Postgres, Redis);
-    let (database, broker) = (Service::start_new(Postgres::new()).await, Service::start_new(Redis::new()).await);
+async fn who_has_not_the_role_never_writes(database: impl Program) {
+    let (database, broker) = (Service::start_new(database).await, Service::start_new(Redis::new()).await);
     let options = |n: usize| Options::new().node(format!("node{n}")).broker(broker.url()).store(database.url());
     let gateway = Server::start(options(1).set("node.roles", "gateway,api"));
     let (client, _events) = client(&gateway).connect().await.unwrap();
@@ -231,10 +256,8 @@ async fn who_has_not_the_role_never_writes() {
 }
 
 /// Logs of their own would be two histories in one place.
-#[tokio::test]
-async fn nodes_with_brokers_of_their_own_do_not_share_a_history() {
-    needs!(Postgres);
-    let database = Service::start_new(Postgres::new()).await;
+async fn nodes_with_brokers_of_their_own_do_not_share_a_history(database: impl Program) {
+    let database = Service::start_new(database).await;
     let one = Server::start(Options::new().node("node1").store(database.url()));
     let (code, line) = Server::refused(&Options::new().node("node2").store(database.url()));
     assert_eq!(code, Some(2), "{line}");
@@ -242,13 +265,11 @@ async fn nodes_with_brokers_of_their_own_do_not_share_a_history() {
     assert_eq!(one.get("/ready").await.status, 200);
 }
 
-#[tokio::test]
-async fn a_database_that_cant_be_used_is_told_in_one_line_without_the_password() {
-    needs!(Postgres);
-    let database = Service::start_new(Postgres::new()).await;
+async fn a_database_that_cant_be_used_is_told_in_one_line_without_the_password(database: impl Program) {
+    let database = Service::start_new(database).await;
     let url = database.url();
     for (url, why) in [
-        ("postgres://ada:s3cret@127.0.0.1:1/x".to_owned(), "can't be reached"),
+        (format!("{}://ada:s3cret@127.0.0.1:1/x", url.split_once(':').unwrap().0), "can't be reached"),
         (url.replace(":secret@", ":s3cret@"), "does not let this user in"),
         (format!("{}/elsewhere", url.rsplit_once('/').unwrap().0), "no such database"),
         (url.replace("127.0.0.1:", "127.0.0.1:x"), "can't be used"),
@@ -266,3 +287,28 @@ fn program(name: &str) -> PathBuf {
     assert!(path.is_file(), "{} is not there: build it with `cargo build -p {name}`", path.display());
     path
 }
+
+macro_rules! on {
+    ($name:ident, $program:ty) => {
+        mod $name {
+            use super::*;
+
+            on!(@ $program, Redis: whoever_writes_may_die_or_fall_asleep_and_the_other_goes_on);
+            on!(@ $program, Redis: what_is_persisted_is_told_on_the_node_that_does_not_write);
+            on!(@ $program, Redis: a_load_on_both_is_seen_alike_and_stored_once);
+            on!(@ $program, Redis: who_has_not_the_role_never_writes);
+            on!(@ $program: nodes_with_brokers_of_their_own_do_not_share_a_history);
+            on!(@ $program: a_database_that_cant_be_used_is_told_in_one_line_without_the_password);
+        }
+    };
+    (@ $program:ty $(, $broker:ty)?: $case:ident) => {
+        #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+        async fn $case() {
+            needs!($program $(, $broker)?);
+            super::$case(<$program>::new()).await;
+        }
+    };
+}
+
+on!(postgres, Postgres);
+on!(mariadb, MariaDb);

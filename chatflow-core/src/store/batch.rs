@@ -34,7 +34,7 @@ pub(super) fn closed(origin: &'static str) -> Error {
 }
 
 /// The error for a claim of a log that another node writes.
-#[cfg(feature = "postgres")]
+#[cfg(any(feature = "postgres", feature = "mysql"))]
 pub(super) fn held(origin: &'static str, log: crate::LogId, holder: &str) -> Error {
     Error::new(ErrorKind::Unavailable, origin, format!("log {log} is written by {holder}")).with_source(Held)
 }

@@ -1,106 +1,125 @@
 //! History in a PostgreSQL database, which several nodes share.
 
 mod commit;
-mod config;
 mod failure;
 mod lease;
-mod pools;
 mod reader;
 mod schema;
 mod text;
 
+use std::str::FromStr;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use futures::FutureExt;
 use futures::future::BoxFuture;
-use sqlx::PgConnection;
+use sqlx::postgres::PgConnectOptions;
+use sqlx::{ConnectOptions, Connection, Executor, PgConnection, Postgres};
 use tokio::time::timeout;
 
-pub use config::PostgresConfig;
-
-use self::config::Options;
-use self::pools::Pools;
+use super::sql::{DatabaseConfig, Dialect, Pools, STATUS, slow, with};
 use super::{Exception, Lease, Located, Mark, MessageStore, Page, PageQuery, RoomSummary, SharedStore, StoreStatus, Stored};
 use crate::broker::Durability;
 use crate::{Error, ErrorKind, LogId, MessageId, NodeId, Position, Result, RoomId};
 
 const ORIGIN: &str = "postgres";
 
-/// How long the answer to one call is waited for. The database gives up a little sooner by itself.
-const CALL: Duration = Duration::from_secs(6);
+/// What a writer's connection is told once. A node that stands still in the middle of a commit is cut off, so that it does not hold
+/// the lock on its log for ever.
+const WRITER: &str = "SET lock_timeout = '2s'; SET statement_timeout = '5s'; SET idle_in_transaction_session_timeout = '3s';
+    SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'";
 
-/// How long a status may take, less than the second that it is promised in.
-const STATUS: Duration = Duration::from_millis(900);
+const READER: &str = "SET statement_timeout = '5s'; SET default_transaction_read_only = on";
 
 /// A [`MessageStore`] in a PostgreSQL database, 13 or later, that any number of nodes share.
 ///
 /// A batch, its cursor and the check of the lease are one transaction, committed with `synchronous_commit` on. Leases run by the
-/// database's clock: a node that takes no part for [`PostgresConfig::lease`] is fenced once another claims its logs. Reading has
+/// database's clock: a node that takes no part for [`DatabaseConfig::lease`] is fenced once another claims its logs. Reading has
 /// connections of its own, at a replica if one is given; a page of a replica that lags ends sooner, and says where.
 #[derive(Debug)]
 pub struct PostgresStore {
     identity: String,
     lease: Duration,
-    pools: Pools,
+    pools: Pools<Postgres>,
 }
 
 impl PostgresStore {
-    /// Connects, brings the schema up to date unless [`PostgresConfig::migrate`] is off, and checks that everything may be used.
+    /// Connects, brings the schema up to date unless [`DatabaseConfig::migrate`] is off, and checks that everything may be used.
     ///
     /// # Errors
     /// [`ErrorKind::Config`]: the URL, the user, the rights or the schema are wrong; [`ErrorKind::Unavailable`]: the database can't
     /// be reached. No error holds the password.
-    pub async fn open(config: PostgresConfig) -> Result<Self> {
-        let options = config.check()?;
-        let (_, identity) = timeout(config.opening, begin(&options, config.migrate)).await.map_err(|_| slow())??;
-        Ok(Self { identity, lease: config.lease, pools: Pools::new(&config, options) })
+    pub async fn open(config: DatabaseConfig) -> Result<Self> {
+        config.check(ORIGIN)?;
+        let (writer, reader) = (options(&config.url)?, config.replica().map(options).transpose()?);
+        let (_, identity) = timeout(config.opening, begin(&writer, reader.as_ref(), config.migrate)).await.map_err(|_| slow(ORIGIN))??;
+        let dialect = Dialect { origin: ORIGIN, writer: |db| greet(db, WRITER), reader: |db| greet(db, READER), failure: failure::error };
+        Ok(Self { identity, lease: config.lease, pools: Pools::new(&config, &dialect, writer, reader) })
     }
 
     /// Brings the schema of the database at `config` up to date and disconnects; how many steps that took.
     ///
     /// # Errors
     /// As for [`open`](Self::open).
-    pub async fn migrate(config: &PostgresConfig) -> Result<usize> {
-        let options = config.check()?;
-        let (steps, _) = begin(&options, true).await?;
+    pub async fn migrate(config: &DatabaseConfig) -> Result<usize> {
+        config.check(ORIGIN)?;
+        let (steps, _) = begin(&options(&config.url)?, None, true).await?;
         Ok(steps)
+    }
+
+    /// Finds out whether reading works, and writing, if it did not the last time. How the database is set up.
+    async fn look(&self) -> Result<String> {
+        let mut reader = self.pools.reader().await?;
+        let fsync = sqlx::query_scalar("SELECT current_setting('fsync')").fetch_one(&mut *reader).await;
+        let fsync: String = fsync.map_err(failure::error)?;
+        if self.pools.is_troubled() {
+            let mut writer = self.pools.writer().await?;
+            let probe = sqlx::query("UPDATE chatflow_meta SET value = clock_timestamp()::text WHERE name = 'probe'");
+            let outcome = probe.execute(&mut *writer).await.map(|_| ()).map_err(failure::error);
+            self.pools.done(writer, outcome, "writer")?;
+        }
+        let synced = if fsync == "on" { "synced at every commit" } else { "not synced: fsync is off" };
+        Ok(format!("{synced}; {}", if self.pools.apart { "read at a replica" } else { "read where it is written" }))
     }
 }
 
+fn options(url: &str) -> Result<PgConnectOptions> {
+    let options = PgConnectOptions::from_str(url).map_err(failure::opening)?;
+    // Statements are not logged, by the driver either.
+    Ok(options.application_name("chatflow").disable_statement_logging())
+}
+
+/// One connection, for opening.
+async fn connect(options: &PgConnectOptions) -> Result<PgConnection> {
+    PgConnection::connect_with(options).await.map_err(|error| {
+        if matches!(error, sqlx::Error::Io(_)) {
+            let text = format!("{}:{} can't be reached", options.get_host(), options.get_port());
+            return Error::new(ErrorKind::Unavailable, ORIGIN, text).with_source(error.to_string());
+        }
+        failure::opening(error)
+    })
+}
+
+fn greet<'a>(db: &'a mut PgConnection, settings: &'static str) -> BoxFuture<'a, Result<(), sqlx::Error>> {
+    async move { db.execute(settings).await.map(|_| ()) }.boxed()
+}
+
 /// Finds out whether the database can be used: how many steps its schema took, and the name of its history.
-fn begin<'a>(options: &'a Options, migrate: bool) -> BoxFuture<'a, Result<(usize, String)>> {
+fn begin<'a>(writer: &'a PgConnectOptions, reader: Option<&'a PgConnectOptions>, migrate: bool) -> BoxFuture<'a, Result<(usize, String)>> {
     Box::pin(async move {
-        let mut db = config::connect(&options.writer).await?;
+        let mut db = connect(writer).await?;
         let steps = if migrate { schema::migrate(&mut db).await? } else { 0 };
         let identity = schema::check(&mut db).await?;
-        if options.apart {
-            let mut replica = config::connect(&options.reader).await?;
-            pools::is_same(&mut replica, &identity).await?;
+        if let Some(reader) = reader {
+            schema::is_same(&mut connect(reader).await?, &identity).await?;
         }
         Ok((steps, identity))
     })
 }
 
-fn slow() -> Error {
-    Error::new(ErrorKind::Timeout, ORIGIN, "the database does not answer")
-}
-
 /// The position in a column.
 fn place(bytes: &[u8]) -> Result<Position> {
-    Position::from_bytes(bytes).ok_or_else(|| Error::new(ErrorKind::Corrupt, ORIGIN, "a position is not 24 bytes long"))
-}
-
-/// Runs `$call` with a connection of the writers or readers, for as long as it may take.
-macro_rules! with {
-    ($pools:expr, $which:ident, |$db:ident| $call:expr) => {{
-        let mut connection = $pools.$which().await?;
-        let outcome = timeout(CALL, async {
-            let $db: &mut PgConnection = &mut connection;
-            $call.await
-        })
-        .await;
-        $pools.done(connection, outcome.unwrap_or_else(|_| Err(slow())), stringify!($which))
-    }};
+    super::sql::place(ORIGIN, bytes)
 }
 
 #[async_trait]
@@ -158,10 +177,10 @@ impl MessageStore for PostgresStore {
     }
 
     async fn status(&self) -> StoreStatus {
-        match timeout(STATUS, self.pools.look()).await {
+        match timeout(STATUS, self.look()).await {
             Ok(Ok(detail)) => StoreStatus { healthy: true, detail },
             Ok(Err(error)) => StoreStatus { healthy: false, detail: error.to_string() },
-            Err(_) => StoreStatus { healthy: false, detail: slow().to_string() },
+            Err(_) => StoreStatus { healthy: false, detail: slow(ORIGIN).to_string() },
         }
     }
 

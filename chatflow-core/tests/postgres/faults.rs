@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use chatflow_core::conformance::store::{LOG, at, batch, room};
-use chatflow_core::store::{PageQuery, PostgresConfig, PostgresStore};
+use chatflow_core::store::{DatabaseConfig, PageQuery, PostgresStore};
 use chatflow_core::{ErrorKind, MessageStore};
 use chatflow_testkit::{Postgres, Proxy, Service, eventually_async, needs};
 use sqlx::{Connection, PgConnection};
@@ -17,7 +17,7 @@ const BACK: Duration = Duration::from_secs(5);
 async fn a_locked_table_fails_commits_for_the_time_being_and_no_reads() {
     needs!(Postgres);
     let database = Database::new().await;
-    let store = PostgresStore::open(PostgresConfig::new(database.url())).await.unwrap();
+    let store = PostgresStore::open(DatabaseConfig::new(database.url())).await.unwrap();
     let lease = store.claim(LOG, &"n".into()).await.unwrap();
     store.commit(&lease, &batch("a", 1..=5), at(5)).await.unwrap();
     let mut foreign = PgConnection::connect(&database.url()).await.unwrap();
@@ -38,7 +38,7 @@ async fn a_locked_table_fails_commits_for_the_time_being_and_no_reads() {
 async fn a_database_that_was_killed_is_used_again_by_itself_and_has_what_was_committed() {
     needs!(Postgres);
     let server = Service::start_new(Postgres::new()).await;
-    let store = PostgresStore::open(PostgresConfig::new(server.url())).await.unwrap();
+    let store = PostgresStore::open(DatabaseConfig::new(server.url())).await.unwrap();
     let lease = store.claim(LOG, &"n".into()).await.unwrap();
     let mut last = 0;
     for round in 1..=3 {
@@ -73,7 +73,7 @@ async fn a_database_that_was_killed_is_used_again_by_itself_and_has_what_was_com
 async fn a_database_that_stands_still_fails_calls_in_time() {
     needs!(Postgres);
     let server = Service::start_new(Postgres::new()).await;
-    let store = PostgresStore::open(PostgresConfig::new(server.url())).await.unwrap();
+    let store = PostgresStore::open(DatabaseConfig::new(server.url())).await.unwrap();
     let lease = store.claim(LOG, &"n".into()).await.unwrap();
     server.freeze();
     let begun = Instant::now();
@@ -95,14 +95,14 @@ async fn a_database_that_stands_still_fails_calls_in_time() {
 async fn a_node_that_falls_asleep_in_a_commit_does_not_hold_its_log_for_ever() {
     needs!(Postgres);
     let database = Database::new().await;
-    let one = PostgresStore::open(PostgresConfig::new(database.url()).with_lease(Duration::from_secs(1))).await.unwrap();
+    let one = PostgresStore::open(DatabaseConfig::new(database.url()).with_lease(Duration::from_secs(1))).await.unwrap();
     let lease = one.claim(LOG, &"one".into()).await.unwrap();
     one.commit(&lease, &batch("a", 1..=3), at(3)).await.unwrap();
     // What the writer's own transaction holds.
     let mut asleep = PgConnection::connect(&database.url()).await.unwrap();
     let held = "SET idle_in_transaction_session_timeout = '3s'; BEGIN; SELECT 1 FROM chatflow_logs WHERE log = 3 FOR UPDATE";
     sqlx::raw_sql(held).execute(&mut asleep).await.unwrap();
-    let two = PostgresStore::open(PostgresConfig::new(database.url()).with_lease(Duration::from_secs(1))).await.unwrap();
+    let two = PostgresStore::open(DatabaseConfig::new(database.url()).with_lease(Duration::from_secs(1))).await.unwrap();
     let begun = Instant::now();
     let new = eventually_async("it is taken over", Duration::from_secs(15), || async { two.claim(LOG, &"two".into()).await.ok() }).await;
     assert!(begun.elapsed() < Duration::from_secs(6), "{:?}", begun.elapsed());
@@ -117,7 +117,7 @@ async fn what_is_cut_off_goes_on_by_itself() {
     needs!(Postgres);
     let server = Service::start_new(Postgres::new()).await;
     let proxy = Proxy::start(server.address()).await;
-    let store = PostgresStore::open(PostgresConfig::new(server.url_through(&[proxy.address()]))).await.unwrap();
+    let store = PostgresStore::open(DatabaseConfig::new(server.url_through(&[proxy.address()]))).await.unwrap();
     let lease = store.claim(LOG, &"n".into()).await.unwrap();
     for round in 0..3 {
         let first = round * 3 + 1;

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use chatflow_core::MessageStore;
 use chatflow_core::conformance::store::Subject;
-use chatflow_core::store::{PostgresConfig, PostgresStore};
+use chatflow_core::store::{DatabaseConfig, PostgresStore};
 use chatflow_testkit::{Postgres, can_use};
 
 use database::Database;
@@ -21,8 +21,8 @@ const LEASE: Duration = Duration::from_secs(1);
 
 async fn postgres_store() -> Subject {
     let database = Database::new().await;
-    let config = PostgresConfig::new(database.url()).with_connections(4, 4).with_lease(LEASE);
-    let open = async |config: PostgresConfig| Arc::new(PostgresStore::open(config).await.unwrap()) as Arc<dyn MessageStore>;
+    let config = DatabaseConfig::new(database.url()).with_connections(4, 4).with_lease(LEASE);
+    let open = async |config: DatabaseConfig| Arc::new(PostgresStore::open(config).await.unwrap()) as Arc<dyn MessageStore>;
     let (one, two) = (open(config.clone()).await, open(config.clone()).await);
     Subject::new(one).shared_with(two, LEASE).reopening(move || open(config.clone()))
 }

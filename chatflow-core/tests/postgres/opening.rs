@@ -1,12 +1,12 @@
 //! What is found when a database is opened.
 
-use chatflow_core::store::{PostgresConfig, PostgresStore};
+use chatflow_core::store::{DatabaseConfig, PostgresStore};
 use chatflow_core::{Error, ErrorKind, MessageStore};
 use chatflow_testkit::{Postgres, Service, needs};
 
 use super::database::Database;
 
-async fn refused(config: PostgresConfig) -> Error {
+async fn refused(config: DatabaseConfig) -> Error {
     let error = PostgresStore::open(config).await.expect_err("refused");
     let line = error.to_string();
     assert!(!line.contains("s3cret") && !line.contains("wr0ng") && !line.contains('\n'), "{line}");
@@ -18,18 +18,18 @@ async fn what_does_not_fit_is_refused_in_one_line_without_the_password() {
     needs!(Postgres);
     let database = Database::new().await;
     let url = database.url();
-    let away = refused(PostgresConfig::new("postgres://ada:s3cret@127.0.0.1:1/x")).await;
+    let away = refused(DatabaseConfig::new("postgres://ada:s3cret@127.0.0.1:1/x")).await;
     assert!(away.kind() == ErrorKind::Unavailable && away.to_string().contains("127.0.0.1:1"), "{away}");
     for (config, why) in [
-        (PostgresConfig::new(database.url_of("chatflow", "wr0ng")), "does not let this user in"),
-        (PostgresConfig::new(database.url_of("nobody", "s3cret")), "does not let this user in"),
-        (PostgresConfig::new(url.replace(&database.name, "elsewhere")), "no such database"),
-        (PostgresConfig::new("postgres://ada:s3cret@127.0.0.1:port/x"), "the URL can't be used"),
-        (PostgresConfig::new(format!("{url}?sslmode=perhaps")), "the URL can't be used"),
-        (PostgresConfig::new(format!("{url}?sslmode=require")), "TLS"),
-        (PostgresConfig::new(&url).without_migrations(), "chatflow-server migrate"),
-        (PostgresConfig::new(&url).with_connections(0, 1), "writers = 0"),
-        (PostgresConfig::new(&url).with_connections(1, 1_000), "readers = 1000"),
+        (DatabaseConfig::new(database.url_of("chatflow", "wr0ng")), "does not let this user in"),
+        (DatabaseConfig::new(database.url_of("nobody", "s3cret")), "does not let this user in"),
+        (DatabaseConfig::new(url.replace(&database.name, "elsewhere")), "no such database"),
+        (DatabaseConfig::new("postgres://ada:s3cret@127.0.0.1:port/x"), "the URL can't be used"),
+        (DatabaseConfig::new(format!("{url}?sslmode=perhaps")), "the URL can't be used"),
+        (DatabaseConfig::new(format!("{url}?sslmode=require")), "TLS"),
+        (DatabaseConfig::new(&url).without_migrations(), "chatflow-server migrate"),
+        (DatabaseConfig::new(&url).with_connections(0, 1), "writers = 0"),
+        (DatabaseConfig::new(&url).with_connections(1, 1_000), "readers = 1000"),
     ] {
         let error = refused(config.clone()).await;
         assert!(error.kind() == ErrorKind::Config && error.to_string().contains(why), "{config:?}: {error}");
@@ -43,7 +43,7 @@ async fn a_database_that_does_not_sync_says_so() {
     let database = Database::new().await;
     let server = Service::start_new(Postgres::new().set("fsync", "off")).await;
     for (url, says) in [(database.url(), "synced at every commit"), (server.url(), "not synced: fsync is off")] {
-        let status = PostgresStore::open(PostgresConfig::new(url)).await.unwrap().status().await;
+        let status = PostgresStore::open(DatabaseConfig::new(url)).await.unwrap().status().await;
         assert!(status.healthy && status.detail.starts_with(says), "{status:?}");
     }
 }
@@ -52,18 +52,18 @@ async fn a_database_that_does_not_sync_says_so() {
 async fn nodes_that_start_together_make_the_tables_once() {
     needs!(Postgres);
     let database = Database::new().await;
-    let opening = (0..8).map(|_| PostgresStore::open(PostgresConfig::new(database.url()).with_connections(1, 1)));
+    let opening = (0..8).map(|_| PostgresStore::open(DatabaseConfig::new(database.url()).with_connections(1, 1)));
     let stores: Vec<_> = futures::future::join_all(opening).await.into_iter().map(Result::unwrap).collect();
     assert!(stores.iter().all(|store| store.identity() == stores[0].identity()));
-    assert_eq!(PostgresStore::migrate(&PostgresConfig::new(database.url())).await.unwrap(), 0);
+    assert_eq!(PostgresStore::migrate(&DatabaseConfig::new(database.url())).await.unwrap(), 0);
     let other = Database::new().await;
-    assert_eq!(PostgresStore::migrate(&PostgresConfig::new(other.url())).await.unwrap(), 1);
-    let apart = PostgresStore::open(PostgresConfig::new(other.url()).without_migrations()).await.unwrap();
+    assert_eq!(PostgresStore::migrate(&DatabaseConfig::new(other.url())).await.unwrap(), 1);
+    let apart = PostgresStore::open(DatabaseConfig::new(other.url()).without_migrations()).await.unwrap();
     assert_ne!(apart.identity(), stores[0].identity());
-    let error = refused(PostgresConfig::new(database.url()).with_reader_url(other.url())).await;
+    let error = refused(DatabaseConfig::new(database.url()).with_reader_url(other.url())).await;
     assert!(error.kind() == ErrorKind::Config && error.to_string().contains("replica"), "{error}");
     database.run("UPDATE chatflow_meta SET value = '1000' WHERE name = 'version'").await;
-    let error = refused(PostgresConfig::new(database.url())).await;
+    let error = refused(DatabaseConfig::new(database.url())).await;
     assert!(error.kind() == ErrorKind::Config && error.to_string().contains("version 1000"), "{error}");
 }
 
@@ -73,10 +73,10 @@ async fn a_user_needs_no_more_rights_than_it_uses() {
     let database = Database::new().await;
     let name = &database.name;
     database.run(&format!("CREATE USER {name} PASSWORD 's3cret'; REVOKE CREATE ON SCHEMA public FROM PUBLIC")).await;
-    let config = PostgresConfig::new(database.url_of(name, "s3cret"));
+    let config = DatabaseConfig::new(database.url_of(name, "s3cret"));
     let error = refused(config.clone()).await;
     assert!(error.kind() == ErrorKind::Config && error.to_string().contains("lacks a right"), "{error}");
-    PostgresStore::migrate(&PostgresConfig::new(database.url())).await.unwrap();
+    PostgresStore::migrate(&DatabaseConfig::new(database.url())).await.unwrap();
     let error = refused(config.clone()).await;
     assert!(error.kind() == ErrorKind::Config, "{error}");
     database.run(&format!("GRANT SELECT, INSERT, UPDATE ON chatflow_logs, chatflow_rooms TO {name}")).await;

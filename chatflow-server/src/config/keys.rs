@@ -128,16 +128,16 @@ pub(super) const KEYS: &[Key] = &[
     ),
     key(
         "store.url",
-        Form("none, memory:, sqlite:FILE or postgres://HOST/DATABASE"),
+        Form("none, memory:, sqlite:FILE, postgres://HOST/DATABASE or mysql://HOST/DATABASE"),
         "The history. Users and passwords go into the URL as in postgres://user:password@host:5432/database.",
     ),
     key(
         "store.reader_url",
-        Form("postgres://HOST/DATABASE, or empty"),
-        "Where pages of the history are read (postgres: only): a replica of store.url. Empty: at store.url.",
+        Form("a URL as store.url, or empty"),
+        "Where pages of the history are read (postgres: and mysql:): a replica of store.url. Empty: at store.url.",
     ),
-    key("store.writers", Number(1, 256), "Connections that write (postgres: only)."),
-    key("store.readers", Number(1, 64), "Connections that read beside those that write (sqlite: and postgres:)."),
+    key("store.writers", Number(1, 256), "Connections that write (postgres: and mysql:)."),
+    key("store.readers", Number(1, 64), "Connections that read beside those that write (sqlite:, postgres: and mysql:)."),
     key(
         "store.lease",
         Time(1_000, 600_000),
@@ -146,7 +146,7 @@ pub(super) const KEYS: &[Key] = &[
     key(
         "store.migrate",
         Truth,
-        "Whether the start makes and updates the tables (postgres: only); false: `chatflow-server migrate` does, perhaps as another user.",
+        "Whether the start makes and updates the tables (postgres: and mysql:); false: `chatflow-server migrate` does, perhaps as another user.",
     ),
     key("store.keep", Number(1, MANY), "The newest messages of each room that are kept (memory: only)."),
     key(

@@ -23,7 +23,12 @@ pub(super) async fn open(section: &StoreSection) -> Result<Option<Arc<dyn Messag
         }
         #[cfg(feature = "postgres")]
         ("postgres" | "postgresql", _) => {
-            let store = chatflow_core::store::PostgresStore::open(postgres(section)).await.map_err(|error| wrong(section, error))?;
+            let store = chatflow_core::store::PostgresStore::open(database(section)).await.map_err(|error| wrong(section, error))?;
+            Ok(Some(Arc::new(store)))
+        }
+        #[cfg(feature = "mysql")]
+        ("mysql" | "mariadb", _) => {
+            let store = chatflow_core::store::MySqlStore::open(database(section)).await.map_err(|error| wrong(section, error))?;
             Ok(Some(Arc::new(store)))
         }
         _ => Err(no_such("store.url", &section.url)),
@@ -43,7 +48,12 @@ pub(super) async fn migrate(section: &StoreSection) -> Result<String, ConfigErro
         }
         #[cfg(feature = "postgres")]
         ("postgres" | "postgresql", _) => {
-            let steps = chatflow_core::store::PostgresStore::migrate(&postgres(section)).await.map_err(|error| wrong(section, error))?;
+            let steps = chatflow_core::store::PostgresStore::migrate(&database(section)).await.map_err(|error| wrong(section, error))?;
+            Ok(done(&section.url, steps))
+        }
+        #[cfg(feature = "mysql")]
+        ("mysql" | "mariadb", _) => {
+            let steps = chatflow_core::store::MySqlStore::migrate(&database(section)).await.map_err(|error| wrong(section, error))?;
             Ok(done(&section.url, steps))
         }
         ("none" | "memory", "") => Err(ConfigError::at("store.url", &section.url, "there are no tables in it")),
@@ -51,14 +61,14 @@ pub(super) async fn migrate(section: &StoreSection) -> Result<String, ConfigErro
     }
 }
 
-#[cfg(feature = "postgres")]
+#[cfg(any(feature = "postgres", feature = "mysql"))]
 fn done(url: &crate::config::BackendUrl, steps: usize) -> String {
     if steps == 0 { format!("{url} is up to date") } else { format!("{url} was brought up to date in {steps} steps") }
 }
 
-#[cfg(feature = "postgres")]
-fn postgres(section: &StoreSection) -> chatflow_core::store::PostgresConfig {
-    let mut config = chatflow_core::store::PostgresConfig::new(section.url.reveal());
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+fn database(section: &StoreSection) -> chatflow_core::store::DatabaseConfig {
+    let mut config = chatflow_core::store::DatabaseConfig::new(section.url.reveal());
     if !section.reader_url.reveal().is_empty() {
         config = config.with_reader_url(section.reader_url.reveal());
     }
@@ -69,7 +79,7 @@ fn postgres(section: &StoreSection) -> chatflow_core::store::PostgresConfig {
 }
 
 /// The line for a history that does not open.
-#[cfg(any(feature = "sqlite", feature = "postgres"))]
+#[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
 fn wrong(section: &StoreSection, error: chatflow_core::Error) -> ConfigError {
     ConfigError::line(format!("store.url = {:?}: {error}", section.url))
 }

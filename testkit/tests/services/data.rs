@@ -10,7 +10,7 @@ use lapin::options::{
 };
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{BasicProperties, Connection, ConnectionProperties};
-use sqlx::{Connection as _, PgConnection};
+use sqlx::{Connection as _, MySqlConnection, PgConnection};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 /// A set of words in a service.
@@ -36,6 +36,22 @@ async fn redis_cli(service: &Service, arguments: &[&str]) -> Vec<String> {
     assert!(output.status.success(), "{output:?}");
     let text = String::from_utf8(output.stdout).unwrap();
     text.lines().filter(|line| !line.is_empty()).map(str::to_owned).collect()
+}
+
+pub(crate) struct OfMariaDb;
+
+impl Data for OfMariaDb {
+    async fn put(&self, service: &Service, word: &str) {
+        let mut db = MySqlConnection::connect(&service.url()).await.unwrap();
+        sqlx::raw_sql("CREATE TABLE IF NOT EXISTS words (word VARCHAR(20))").execute(&mut db).await.unwrap();
+        sqlx::query("INSERT INTO words VALUES (?)").bind(word).execute(&mut db).await.unwrap();
+    }
+
+    async fn all(&self, service: &Service) -> Vec<String> {
+        let mut db = MySqlConnection::connect(&service.url()).await.unwrap();
+        sqlx::raw_sql("CREATE TABLE IF NOT EXISTS words (word VARCHAR(20))").execute(&mut db).await.unwrap();
+        sqlx::query_scalar("SELECT word FROM words ORDER BY word").fetch_all(&mut db).await.unwrap()
+    }
 }
 
 pub(crate) struct OfPostgres;

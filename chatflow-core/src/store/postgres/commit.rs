@@ -1,7 +1,6 @@
 //! Batches with their cursor, each in one transaction.
 
 use std::borrow::Cow;
-use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use sqlx::{Connection, PgConnection};
@@ -9,7 +8,7 @@ use sqlx::{Connection, PgConnection};
 use super::lease::{held, milliseconds};
 use super::text::escaped;
 use super::{ORIGIN, failure, reader};
-use crate::store::{Exception, Lease, Stored, batch};
+use crate::store::{Exception, Lease, Stored, batch, sql};
 use crate::{Position, Result};
 
 /// Makes rows of `entries`, moves the cursor of the log and lets the lease run for `time` again.
@@ -23,15 +22,11 @@ pub(super) async fn commit(
     let mut tx = db.begin().await.map_err(failure::error)?;
     let watermark = held(&mut tx, lease).await?;
     batch::check(ORIGIN, entries, through)?;
-    // Behind the watermark nothing may appear any more: readers have been there.
-    let mut ids = HashSet::with_capacity(entries.len());
-    let mut fresh: Vec<_> = entries.iter().filter(|entry| ids.insert(entry.message.id) && entry.position > watermark).collect();
-    // In one order, whoever writes, so that no two commits wait for each other.
-    fresh.sort_unstable_by_key(|entry| entry.message.id);
+    let fresh = sql::fresh(entries, watermark);
     let written = insert(&mut tx, &fresh).await?;
     let exceptions = if written == entries.len() as u64 { Vec::new() } else { exceptions(&mut tx, entries, watermark).await? };
 
-    let (rooms, lasts) = lasts(entries, &exceptions);
+    let (rooms, lasts): (Vec<_>, Vec<_>) = sql::lasts(entries, &exceptions).into_iter().unzip();
     let sql = "WITH touched AS (INSERT INTO chatflow_rooms (name, last) SELECT * FROM unnest($5::text[], $6::int8[])
                                 ON CONFLICT (name) DO UPDATE SET last = excluded.last)
                UPDATE chatflow_logs SET through = greatest(through, $2), began = coalesce(began, $3),
@@ -48,18 +43,6 @@ pub(super) async fn commit(
     moved.map_err(failure::error)?;
     tx.commit().await.map_err(failure::error)?;
     Ok(exceptions)
-}
-
-/// The rooms that have new rows, and when the last of each was accepted.
-fn lasts<'a>(entries: &'a [Stored], exceptions: &[(usize, Exception)]) -> (Vec<&'a str>, Vec<i64>) {
-    let mut excepted = exceptions.iter().map(|(index, _)| *index).peekable();
-    let mut lasts = HashMap::new();
-    for (index, Stored { message, .. }) in entries.iter().enumerate() {
-        if excepted.next_if_eq(&index).is_none() {
-            lasts.insert(message.room.as_str(), message.at.0);
-        }
-    }
-    lasts.into_iter().unzip()
 }
 
 /// Inserts those whose id is new; how many that were.
@@ -94,14 +77,7 @@ async fn insert(tx: &mut PgConnection, fresh: &[&Stored]) -> Result<u64> {
 async fn exceptions(tx: &mut PgConnection, entries: &[Stored], watermark: Position) -> Result<Vec<(usize, Exception)>> {
     let ids: Vec<_> = entries.iter().map(|entry| entry.message.id).collect();
     let kept = reader::find(tx, &ids).await?;
-    let mut exceptions = Vec::new();
-    for (index, Stored { position, message }) in entries.iter().enumerate() {
-        let first = kept.get(&message.id).ok_or_else(|| batch::behind(ORIGIN, *position))?;
-        if *position <= watermark || first.position != *position || first.room != message.room {
-            exceptions.push((index, Exception::of(message, first.position, first.room.as_str(), first.digest)));
-        }
-    }
-    Ok(exceptions)
+    sql::exceptions(ORIGIN, entries, watermark, &kept)
 }
 
 /// Moves the cursor over what is lost, and the beginning of the history with it.

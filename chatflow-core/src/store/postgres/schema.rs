@@ -71,6 +71,16 @@ pub(super) async fn check(db: &mut PgConnection) -> Result<String> {
     identity.map_err(failure::opening)
 }
 
+/// Checks that the readers' database holds the same history.
+pub(super) async fn is_same(replica: &mut PgConnection, identity: &str) -> Result<()> {
+    let theirs = sqlx::query_scalar("SELECT value FROM chatflow_meta WHERE name = 'identity'").fetch_optional(replica).await;
+    let theirs: Option<String> = theirs.map_err(failure::opening)?;
+    if theirs.as_deref() == Some(identity) {
+        return Ok(());
+    }
+    Err(Error::new(ErrorKind::Config, ORIGIN, "the reader URL leads to another history: it must be a replica of the database"))
+}
+
 /// The schema's version; `None` when there is no schema.
 async fn version(db: &mut PgConnection) -> Result<Option<usize>> {
     let there = sqlx::query_scalar("SELECT to_regclass('chatflow_meta') IS NOT NULL").fetch_one(&mut *db).await;

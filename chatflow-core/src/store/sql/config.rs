@@ -1,20 +1,15 @@
-//! Where the database is and how it is used.
+//! Where a database is and how it is used.
 
 use std::fmt;
-use std::str::FromStr;
 use std::time::Duration;
 
-use sqlx::postgres::PgConnectOptions;
-use sqlx::{ConnectOptions, Connection, PgConnection};
-
-use super::{ORIGIN, failure};
 use crate::{Error, ErrorKind, Result};
 
-/// Where the database is and how it is used. Its `Debug` shows no password.
+/// Where the database of a store is and how it is used. Its `Debug` shows no password.
 #[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct PostgresConfig {
-    /// `postgres://user:password@host:port/database`; `?sslmode=verify-full` and the other parameters of PostgreSQL's URLs.
+pub struct DatabaseConfig {
+    /// `postgres://user:password@host:port/database` or `mysql://…`, with the parameters of such URLs.
     pub url: String,
     /// Where pages are read, if that is not `url`: a replica.
     pub reader_url: Option<String>,
@@ -30,7 +25,7 @@ pub struct PostgresConfig {
     pub migrate: bool,
 }
 
-impl PostgresConfig {
+impl DatabaseConfig {
     /// The database at `url`, with the defaults.
     pub fn new(url: impl Into<String>) -> Self {
         Self {
@@ -72,9 +67,12 @@ impl PostgresConfig {
         self
     }
 
-    /// What the driver makes of it.
-    pub(super) fn check(&self) -> Result<Options> {
-        let config = |text: String| Err(Error::new(ErrorKind::Config, ORIGIN, text));
+    /// What can be told without the database.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`].
+    pub(in crate::store) fn check(&self, origin: &'static str) -> Result<()> {
+        let config = |text: String| Err(Error::new(ErrorKind::Config, origin, text));
         for (name, connections) in [("writers", self.writers), ("readers", self.readers)] {
             if !(1..=256).contains(&connections) {
                 return config(format!("{name} = {connections}: 1 to 256 are allowed"));
@@ -83,15 +81,19 @@ impl PostgresConfig {
         if !(Duration::from_secs(1)..=Duration::from_secs(600)).contains(&self.lease) {
             return config(format!("lease = {:?}: 1 s to 10 min are allowed", self.lease));
         }
-        let reader = self.reader_url.as_ref().unwrap_or(&self.url);
-        Ok(Options { writer: options(&self.url)?, reader: options(reader)?, apart: *reader != self.url })
+        Ok(())
+    }
+
+    /// Where pages are read, if that is another database.
+    pub(in crate::store) fn replica(&self) -> Option<&str> {
+        self.reader_url.as_deref().filter(|reader| *reader != self.url)
     }
 }
 
-impl fmt::Debug for PostgresConfig {
+impl fmt::Debug for DatabaseConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { url: _, reader_url, writers, readers, lease, opening, migrate } = self;
-        f.debug_struct("PostgresConfig")
+        f.debug_struct("DatabaseConfig")
             .field("url", &"…")
             .field("reader_url", &reader_url.as_ref().map(|_| "…"))
             .field("writers", writers)
@@ -101,30 +103,4 @@ impl fmt::Debug for PostgresConfig {
             .field("migrate", migrate)
             .finish()
     }
-}
-
-/// How to connect.
-#[derive(Clone)]
-pub(super) struct Options {
-    pub(super) writer: PgConnectOptions,
-    pub(super) reader: PgConnectOptions,
-    /// Whether they are two databases.
-    pub(super) apart: bool,
-}
-
-fn options(url: &str) -> Result<PgConnectOptions> {
-    let options = PgConnectOptions::from_str(url).map_err(failure::opening)?;
-    // Statements are not logged, by the driver either.
-    Ok(options.application_name("chatflow").disable_statement_logging())
-}
-
-/// One connection, for opening.
-pub(super) async fn connect(options: &PgConnectOptions) -> Result<PgConnection> {
-    PgConnection::connect_with(options).await.map_err(|error| {
-        if matches!(error, sqlx::Error::Io(_)) {
-            let text = format!("{}:{} can't be reached", options.get_host(), options.get_port());
-            return Error::new(ErrorKind::Unavailable, ORIGIN, text).with_source(error.to_string());
-        }
-        failure::opening(error)
-    })
 }

@@ -1,0 +1,42 @@
+//! What the stores in databases have in common: how they are configured, their connections, and what becomes of a batch.
+
+mod config;
+mod pools;
+mod rows;
+
+use std::time::Duration;
+
+pub use config::DatabaseConfig;
+pub(super) use pools::{Dialect, Pools};
+pub(super) use rows::{exceptions, fresh, lasts};
+
+use crate::{Error, ErrorKind, Position, Result};
+
+/// How long the answer to one call is waited for. The database gives up a little sooner by itself.
+pub(super) const CALL: Duration = Duration::from_secs(6);
+
+/// How long a status may take, less than the second that it is promised in.
+pub(super) const STATUS: Duration = Duration::from_millis(900);
+
+pub(super) fn slow(origin: &'static str) -> Error {
+    Error::new(ErrorKind::Timeout, origin, "the database does not answer")
+}
+
+/// The position in a column.
+pub(super) fn place(origin: &'static str, bytes: &[u8]) -> Result<Position> {
+    Position::from_bytes(bytes).ok_or_else(|| Error::new(ErrorKind::Corrupt, origin, "a position is not 24 bytes long"))
+}
+
+/// Runs `$call` with a connection of the writers or readers, for as long as it may take.
+macro_rules! with {
+    ($pools:expr, $which:ident, |$db:ident| $call:expr) => {{
+        let mut connection = $pools.$which().await?;
+        let outcome = tokio::time::timeout($crate::store::sql::CALL, async {
+            let $db = &mut *connection;
+            $call.await
+        })
+        .await;
+        $pools.done(connection, outcome.unwrap_or_else(|_| Err($crate::store::sql::slow(ORIGIN))), stringify!($which))
+    }};
+}
+pub(super) use with;

@@ -1,0 +1,48 @@
+//! What becomes of a batch's entries, whichever database keeps them.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use crate::store::{Exception, Located, Stored, batch};
+use crate::{MessageId, Position, Result};
+
+/// The entries that may become rows, each id once. Behind the watermark nothing may appear any more: readers have been there. In one
+/// order, whoever writes, so that no two commits wait for each other.
+pub(in crate::store) fn fresh(entries: &[Stored], watermark: Position) -> Vec<&Stored> {
+    let mut ids = HashSet::with_capacity(entries.len());
+    let mut fresh: Vec<_> = entries.iter().filter(|entry| ids.insert(entry.message.id) && entry.position > watermark).collect();
+    fresh.sort_unstable_by_key(|entry| entry.message.id);
+    fresh
+}
+
+/// What became of the entries that are no new rows, where `kept` are the rows of all their ids by now. A batch that is committed again
+/// is found here.
+///
+/// # Errors
+/// [`ErrorKind::Invalid`](crate::ErrorKind::Invalid): one stands behind the watermark and is no row.
+pub(in crate::store) fn exceptions(
+    origin: &'static str,
+    entries: &[Stored],
+    watermark: Position,
+    kept: &HashMap<MessageId, Located>,
+) -> Result<Vec<(usize, Exception)>> {
+    let mut exceptions = Vec::new();
+    for (index, Stored { position, message }) in entries.iter().enumerate() {
+        let first = kept.get(&message.id).ok_or_else(|| batch::behind(origin, *position))?;
+        if *position <= watermark || first.position != *position || first.room != message.room {
+            exceptions.push((index, Exception::of(message, first.position, first.room.as_str(), first.digest)));
+        }
+    }
+    Ok(exceptions)
+}
+
+/// The rooms that have new rows, in the order of their names, and when the last of each was accepted.
+pub(in crate::store) fn lasts<'a>(entries: &'a [Stored], exceptions: &[(usize, Exception)]) -> BTreeMap<&'a str, i64> {
+    let mut excepted = exceptions.iter().map(|(index, _)| *index).peekable();
+    let mut lasts = BTreeMap::new();
+    for (index, Stored { message, .. }) in entries.iter().enumerate() {
+        if excepted.next_if_eq(&index).is_none() {
+            lasts.insert(message.room.as_str(), message.at.0);
+        }
+    }
+    lasts
+}

@@ -1,0 +1,30 @@
+//! The MySQL store: the public suite, and what only a database on its own can do to it.
+
+#![allow(clippy::unwrap_used)]
+
+mod database;
+mod faults;
+mod opening;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use chatflow_core::MessageStore;
+use chatflow_core::conformance::store::Subject;
+use chatflow_core::store::{DatabaseConfig, MySqlStore};
+use chatflow_testkit::{MariaDb, can_use};
+
+use database::Database;
+
+/// Short, so that cases that wait for one to run out don't wait long.
+const LEASE: Duration = Duration::from_secs(1);
+
+async fn mysql_store() -> Subject {
+    let database = Database::new().await;
+    let config = DatabaseConfig::new(database.url()).with_connections(4, 4).with_lease(LEASE);
+    let open = async |config: DatabaseConfig| Arc::new(MySqlStore::open(config).await.unwrap()) as Arc<dyn MessageStore>;
+    let (one, two) = (open(config.clone()).await, open(config.clone()).await);
+    Subject::new(one).shared_with(two, LEASE).reopening(move || open(config.clone()))
+}
+
+chatflow_core::store_suite!(mysql, mysql_store, if: can_use::<MariaDb>());

@@ -1,0 +1,102 @@
+//! What is found when a database is opened.
+
+use chatflow_core::store::{DatabaseConfig, MySqlStore};
+use chatflow_core::{Error, ErrorKind, MessageStore};
+use chatflow_testkit::{MariaDb, Service, needs};
+
+use super::database::Database;
+
+async fn refused(config: DatabaseConfig) -> Error {
+    let error = MySqlStore::open(config).await.expect_err("refused");
+    let line = error.to_string();
+    assert!(!line.contains("s3cret") && !line.contains("wr0ng") && !line.contains('\n'), "{line}");
+    error
+}
+
+#[tokio::test]
+async fn what_does_not_fit_is_refused_in_one_line_without_the_password() {
+    needs!(MariaDb);
+    let database = Database::new().await;
+    let url = database.url();
+    let away = refused(DatabaseConfig::new("mysql://ada:s3cret@127.0.0.1:1/x")).await;
+    assert!(away.kind() == ErrorKind::Unavailable && away.to_string().contains("127.0.0.1:1"), "{away}");
+    for (config, why) in [
+        (DatabaseConfig::new(database.url_of("chatflow", "wr0ng")), "does not let this user in"),
+        (DatabaseConfig::new(database.url_of("nobody", "s3cret")), "does not let this user in"),
+        (DatabaseConfig::new(url.replace(&database.name, "elsewhere")), "no such database"),
+        (DatabaseConfig::new("mysql://ada:s3cret@127.0.0.1:port/x"), "the URL can't be used"),
+        (DatabaseConfig::new(format!("{url}?ssl-mode=perhaps")), "the URL can't be used"),
+        (DatabaseConfig::new(format!("{url}?ssl-mode=required")), "TLS"),
+        (DatabaseConfig::new(&url).without_migrations(), "chatflow-server migrate"),
+        (DatabaseConfig::new(&url).with_connections(0, 1), "writers = 0"),
+        (DatabaseConfig::new(&url).with_connections(1, 1_000), "readers = 1000"),
+    ] {
+        let error = refused(config.clone()).await;
+        assert!(error.kind() == ErrorKind::Config && error.to_string().contains(why), "{config:?}: {error}");
+        assert!(!format!("{config:?}").contains("s3cret") && !format!("{config:?}").contains("secret"), "{config:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_database_that_does_not_sync_says_so() {
+    needs!(MariaDb);
+    let database = Database::new().await;
+    let server = Service::start_new(MariaDb::new().set("innodb_flush_log_at_trx_commit", "2")).await;
+    for (url, says) in [(database.url(), "synced at every commit"), (server.url(), "not synced: innodb_flush_log_at_trx_commit is 2")] {
+        let status = MySqlStore::open(DatabaseConfig::new(url)).await.unwrap().status().await;
+        assert!(status.healthy && status.detail.starts_with(says), "{status:?}");
+    }
+}
+
+#[tokio::test]
+async fn nodes_that_start_together_make_the_tables_once() {
+    needs!(MariaDb);
+    let database = Database::new().await;
+    let opening = (0..8).map(|_| MySqlStore::open(DatabaseConfig::new(database.url()).with_connections(1, 1)));
+    let stores: Vec<_> = futures::future::join_all(opening).await.into_iter().map(Result::unwrap).collect();
+    assert!(stores.iter().all(|store| store.identity() == stores[0].identity()));
+    assert_eq!(MySqlStore::migrate(&DatabaseConfig::new(database.url())).await.unwrap(), 0);
+    let other = Database::new().await;
+    assert_eq!(MySqlStore::migrate(&DatabaseConfig::new(other.url())).await.unwrap(), 1);
+    let apart = MySqlStore::open(DatabaseConfig::new(other.url()).without_migrations()).await.unwrap();
+    assert_ne!(apart.identity(), stores[0].identity());
+    let error = refused(DatabaseConfig::new(database.url()).with_reader_url(other.url())).await;
+    assert!(error.kind() == ErrorKind::Config && error.to_string().contains("replica"), "{error}");
+    database.run("UPDATE chatflow_meta SET value = '1000' WHERE name = 'version'").await;
+    let error = refused(DatabaseConfig::new(database.url())).await;
+    assert!(error.kind() == ErrorKind::Config && error.to_string().contains("version 1000"), "{error}");
+}
+
+#[tokio::test]
+async fn a_user_needs_no_more_rights_than_it_uses() {
+    needs!(MariaDb);
+    let database = Database::new().await;
+    let name = &database.name;
+    database.run(&format!("CREATE USER {name}@'%' IDENTIFIED BY 's3cret'")).await;
+    let error = refused(DatabaseConfig::new(database.url_of(name, "s3cret"))).await;
+    assert!(error.kind() == ErrorKind::Config && error.to_string().contains("does not let this user in"), "{error}");
+    database.run(&format!("GRANT SHOW VIEW ON {name}.* TO {name}@'%'")).await;
+    let config = DatabaseConfig::new(database.url_of(name, "s3cret"));
+    let error = refused(config.clone()).await;
+    assert!(error.kind() == ErrorKind::Config && error.to_string().contains("lacks a right"), "{error}");
+    MySqlStore::migrate(&DatabaseConfig::new(database.url())).await.unwrap();
+    let error = refused(config.clone()).await;
+    assert!(error.kind() == ErrorKind::Config, "{error}");
+    for (rights, table) in [
+        ("SELECT, INSERT, UPDATE", "chatflow_logs"),
+        ("SELECT, INSERT, UPDATE", "chatflow_rooms"),
+        ("SELECT, UPDATE", "chatflow_meta"),
+        ("SELECT", "chatflow_messages"),
+    ] {
+        database.run(&format!("GRANT {rights} ON {table} TO {name}@'%'")).await;
+    }
+    let error = refused(config.clone()).await;
+    let lacking = "lacks rights on chatflow_messages (INSERT)";
+    assert!(error.kind() == ErrorKind::Config && error.to_string().contains(lacking), "{error}");
+    database.run(&format!("GRANT INSERT ON chatflow_messages TO {name}@'%'")).await;
+    let store = MySqlStore::open(config).await.unwrap();
+    let lease = store.claim(chatflow_core::LogId(0), &"n".into()).await.unwrap();
+    let rows = chatflow_core::conformance::store::batch("a", 1..=3);
+    assert_eq!(store.commit(&lease, &rows, rows[2].position).await.unwrap(), []);
+    assert!(store.status().await.healthy);
+}

@@ -1,0 +1,104 @@
+//! MariaDB, one server.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use sqlx::{Connection, MySqlConnection};
+use tokio::time::timeout;
+
+use super::{Program, account, lacks};
+use crate::Port;
+
+const PROGRAMS: [&str; 2] = ["mariadbd", "mariadb-install-db"];
+const PACKAGE: &str = "mariadb-server";
+
+/// Who may do everything.
+const USER: &str = "chatflow";
+const PASSWORD: &str = "secret";
+
+/// Makes the data where there are none, and becomes the server. Root may not be that.
+const SCRIPT: &str = r#"
+PATH=$PATH:/usr/sbin:/sbin
+data=$1
+shift
+[ -e "$data/mysql" ] || mariadb-install-db --no-defaults --datadir="$data" --auth-root-authentication-method=normal --skip-test-db >&2 || exit
+exec mariadbd --no-defaults --datadir="$data" --tmpdir="$data" "$@"
+"#;
+
+/// One MariaDB: durable to the last commit unless it is told otherwise.
+#[derive(Debug)]
+pub struct MariaDb {
+    port: Port,
+    /// Arguments of `mariadbd`.
+    arguments: Vec<String>,
+}
+
+impl Default for MariaDb {
+    fn default() -> Self {
+        let mariadb = Self { port: Port::free(), arguments: vec!["--skip-name-resolve".to_owned()] };
+        mariadb.set("max_connections", "200").set("innodb_buffer_pool_size", "128M").set("bind_address", "127.0.0.1")
+    }
+}
+
+impl MariaDb {
+    /// With the user `chatflow`, who may do everything, and the database `chatflow`.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// With a system variable, such as `innodb_flush_log_at_trx_commit`, `2`.
+    #[must_use]
+    pub fn set(mut self, key: &str, value: &str) -> Self {
+        self.arguments.push(format!("--{key}={value}"));
+        self
+    }
+}
+
+#[async_trait]
+impl Program for MariaDb {
+    fn name(&self) -> &'static str {
+        "mariadb"
+    }
+
+    fn missing() -> Option<String> {
+        lacks(&PROGRAMS, PACKAGE)
+    }
+
+    fn addresses(&self) -> Vec<SocketAddr> {
+        vec![self.port.address()]
+    }
+
+    fn url(&self, addresses: &[SocketAddr]) -> String {
+        format!("mysql://{USER}:{PASSWORD}@{}/chatflow", addresses[0])
+    }
+
+    fn commands(&self, folder: &Path) -> Vec<Command> {
+        let data = folder.join("data");
+        let user = format!(
+            "CREATE DATABASE IF NOT EXISTS chatflow;\nCREATE USER IF NOT EXISTS {USER}@'%' IDENTIFIED BY '{PASSWORD}';\n\
+             GRANT ALL ON *.* TO {USER}@'%' WITH GRANT OPTION;\n"
+        );
+        let init = folder.join("init.sql");
+        fs::write(&init, user).unwrap();
+        let mut command = Command::new("sh");
+        command.args(["-c", SCRIPT, "sh"]).arg(&data).arg(format!("--port={}", self.port.number()));
+        // The path of a socket may not be long, so it lies under the data and is named from there.
+        command.args(["--socket=socket", "--pid-file=pid"]).arg(format!("--init-file={}", init.display())).args(&self.arguments);
+        account::give(&data, &mut command, "mysql");
+        vec![command]
+    }
+
+    /// Answers a question.
+    async fn answers(&self) -> bool {
+        let ask = async { MySqlConnection::connect(&self.url(&self.addresses())).await?.ping().await };
+        matches!(timeout(Duration::from_secs(2), ask).await, Ok(Ok(())))
+    }
+
+    fn patience(&self) -> Duration {
+        Duration::from_secs(60)
+    }
+}
