@@ -7,7 +7,7 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use chatflow_client::{Ack, Client, ClientBuilder, Draft, MessageId, Published};
+use chatflow_client::{Ack, Client, ClientBuilder, Draft, Incoming, MessageId, Published};
 use chatflow_testkit::{Habit, History, Ledger, MariaDb, Member, Options, Postgres, Program, Publisher, Redis, Refusals, Server, Service};
 use chatflow_testkit::{eventually, eventually_async, needs};
 use sqlx::{Connection, MySqlConnection, PgConnection};
@@ -29,7 +29,11 @@ struct Nodes {
 impl Nodes {
     /// `node1` starts first, so that it writes all logs.
     async fn start(database: impl Program) -> Self {
-        let (database, broker) = (Service::start_new(database).await, Service::start_new(Redis::new()).await);
+        Self::start_on(database, Redis::new()).await
+    }
+
+    async fn start_on(database: impl Program, broker: Redis) -> Self {
+        let (database, broker) = (Service::start_new(database).await, Service::start_new(broker).await);
         let options = |n: usize| {
             let options = Options::new().node(format!("node{n}")).broker(broker.url()).store(database.url());
             options.set("store.lease", "2s").set("limits.publish_rate_anonymous", 0)
@@ -202,7 +206,7 @@ async fn what_is_persisted_is_told_on_the_node_that_does_not_write(database: imp
     let mut seen = 0;
     while seen < 20 {
         let event = tokio::time::timeout(PATIENCE, shown.recv()).await.unwrap().unwrap();
-        if matches!(&event, chatflow_client::Incoming::Message(message) if message.chat().unwrap().text.starts_with("late")) {
+        if matches!(&event, Incoming::Message(message) if message.chat().unwrap().text.starts_with("late")) {
             seen += 1;
         }
     }
@@ -214,6 +218,37 @@ async fn what_is_persisted_is_told_on_the_node_that_does_not_write(database: imp
     }
     assert!(unlocked.elapsed() < Duration::from_secs(5), "{:?}", unlocked.elapsed());
     assert_eq!(nodes.rows("").await, 40);
+}
+
+/// With a broker that keeps nothing, a message is shown once it is in the history: each once, none that repeats or contradicts
+/// another, in one order, whether the node writes or not.
+async fn where_the_history_decides_what_is_shown_it_decides_on_every_node(database: impl Program) {
+    let nodes = Nodes::start_on(database, Redis::new().set("appendonly", "no")).await;
+    let (writer, mut shown_there) = client(&nodes.servers[0]).connect().await.unwrap();
+    let (other, mut shown_here) = client(&nodes.servers[1]).connect().await.unwrap();
+    for n in 0..20 {
+        let id: MessageId = uuid::Uuid::now_v7().to_string().parse().unwrap();
+        let (first, second) = if n % 2 == 0 { (&writer, &other) } else { (&other, &writer) };
+        let draft = |text: &str| Draft::new(text.to_owned()).id(id);
+        let (published, at_once) = tokio::join!(say(first, draft(&n.to_string())), say(second, draft(&n.to_string())));
+        assert_eq!(published.unwrap().position, at_once.unwrap().position);
+        let error = say(second, draft("something else")).await.unwrap_err().to_string();
+        assert!(error.contains("id_conflict") || error.contains("used for another message"), "{error}");
+    }
+    say(&writer, Draft::new("the end".to_owned())).await.unwrap();
+    let histories = nodes.histories(&["room0".to_owned()]).await;
+    assert_eq!((histories[0].len(), &histories[0]), (21, &histories[1]));
+    let texts: Vec<_> = histories[0].0["room0"].iter().map(|row| row.text.clone()).collect();
+    for shown in [&mut shown_there, &mut shown_here] {
+        let mut seen = Vec::new();
+        while seen.last().is_none_or(|text| text != "the end") {
+            let event = tokio::time::timeout(PATIENCE, shown.recv()).await.unwrap().unwrap();
+            if let Incoming::Message(message) = event {
+                seen.push(message.chat().unwrap().text.into_owned());
+            }
+        }
+        assert_eq!(seen, texts);
+    }
 }
 
 /// The load generator is the judge: every message once, in one order for everybody, and in the history of both.
@@ -295,6 +330,7 @@ macro_rules! on {
 
             on!(@ $program, Redis: whoever_writes_may_die_or_fall_asleep_and_the_other_goes_on);
             on!(@ $program, Redis: what_is_persisted_is_told_on_the_node_that_does_not_write);
+            on!(@ $program, Redis: where_the_history_decides_what_is_shown_it_decides_on_every_node);
             on!(@ $program, Redis: a_load_on_both_is_seen_alike_and_stored_once);
             on!(@ $program, Redis: who_has_not_the_role_never_writes);
             on!(@ $program: nodes_with_brokers_of_their_own_do_not_share_a_history);
