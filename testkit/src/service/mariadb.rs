@@ -20,12 +20,13 @@ const PACKAGE: &str = "mariadb-server";
 const USER: &str = "chatflow";
 const PASSWORD: &str = "secret";
 
-/// Makes the data where there are none, and becomes the server. Root may not be that.
+/// Makes the data where there are none, and becomes the server. Root may not be that. Each has a folder of its own for what is
+/// temporary, while it is made too: a server that starts clears the tables of others away from one that they share.
 const SCRIPT: &str = r#"
 PATH=$PATH:/usr/sbin:/sbin
 data=$1
 shift
-[ -e "$data/mysql" ] || mariadb-install-db --no-defaults --datadir="$data" --auth-root-authentication-method=normal --skip-test-db >&2 || exit
+[ -e "$data/mysql" ] || mariadb-install-db --no-defaults --datadir="$data" --auth-root-authentication-method=normal --tmpdir="$data" --skip-test-db >&2 || exit
 exec mariadbd --no-defaults --datadir="$data" --tmpdir="$data" "$@"
 "#;
 
