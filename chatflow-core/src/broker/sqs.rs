@@ -85,6 +85,8 @@ struct Shared {
     opening: Mutex<Opening>,
     /// The latest epoch that this node or its history has seen.
     epoch: AtomicU64,
+    /// How many messages the node's queue has given.
+    received: AtomicU64,
     /// Calls a receiver to help.
     help: Notify,
     /// How long messages that were received are hidden, in seconds.
@@ -115,6 +117,7 @@ impl SqsBroker {
             attachment: watch::Sender::new(None),
             opening: Mutex::new(Opening::new("")),
             epoch: AtomicU64::new(0),
+            received: AtomicU64::new(0),
             help: Notify::new(),
             hidden: AtomicU64::new(receiver::SHORTEST),
             troubles,

@@ -60,6 +60,7 @@ pub(super) async fn receive(shared: Arc<Shared>, helps: bool) {
         match received {
             Ok(messages) => {
                 failures = 0;
+                shared.received.fetch_add(messages.len() as u64, Relaxed);
                 let began = Instant::now();
                 if messages.len() == MOST {
                     shared.help.notify_one();

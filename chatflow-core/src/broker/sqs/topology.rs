@@ -1,6 +1,8 @@
 //! What the broker needs in SNS and SQS: made on start where it is missing, and looked after.
 
 use std::collections::HashMap;
+use std::pin::pin;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, SystemTime};
 
 use aws_sdk_sqs::types::QueueAttributeName as Attribute;
@@ -13,9 +15,12 @@ use super::names::Names;
 use super::{Shared, epoch};
 use crate::{LogId, Position};
 
-/// How many calls are made at a time, and how long a fence may take: the first one on an emulator takes seconds.
+/// How many calls are made at a time.
 const CALLS: usize = 8;
+/// How long a fence is waited for while the node's queue gives nothing (the first one on an emulator takes seconds), and how often that
+/// may begin anew because the queue has given something: what others publish stands before the fence, and a busy service is slow.
 const FENCE: Duration = Duration::from_secs(15);
+const FENCES: u32 = 8;
 /// SQS keeps a message for 14 days at most.
 const RETENTION: &str = "1209600";
 
@@ -216,8 +221,25 @@ async fn fence(shared: &Shared, log: LogId, epoch: u64) -> Result<(), Fault> {
     {
         return Err(fault);
     }
-    let back = timeout(FENCE, log.is_attached()).await;
-    back.map_err(|_| Fault::odd("a message that was published did not come back through the node's queue"))
+    if back(log.is_attached(), || shared.received.load(Relaxed)).await {
+        return Ok(());
+    }
+    Err(Fault::odd("a message that was published did not come back through the node's queue"))
+}
+
+/// Whether the fence came, as `comes` says; `received` counts what the queue has given.
+async fn back(comes: impl Future<Output = ()>, received: impl Fn() -> u64) -> bool {
+    let mut comes = pin!(comes);
+    for _ in 0..FENCES {
+        let before = received();
+        if timeout(FENCE, comes.as_mut()).await.is_ok() {
+            return true;
+        }
+        if received() == before {
+            return false;
+        }
+    }
+    false
 }
 
 /// Says from where on the history's queue has everything, to this node and to those that come later.
@@ -288,5 +310,27 @@ pub(super) async fn queues(shared: &Shared, prefix: &str) -> Result<Vec<(String,
         if token.is_none() {
             return Ok(found);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::{Instant, sleep};
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_fence_is_waited_for_while_the_queue_gives_what_stands_before_it() {
+        let begun = Instant::now();
+        let every_ten_seconds = || begun.elapsed().as_secs() / 10;
+        assert!(back(sleep(Duration::from_secs(70)), every_ten_seconds).await);
+
+        let begun = Instant::now();
+        assert!(!back(sleep(Duration::from_secs(70)), || 0).await, "nothing comes through this queue");
+        assert_eq!(begun.elapsed(), FENCE);
+
+        let begun = Instant::now();
+        assert!(!back(std::future::pending(), || begun.elapsed().as_secs()).await, "something does, but never the fence");
+        assert_eq!(begun.elapsed(), FENCES * FENCE);
     }
 }
