@@ -14,7 +14,10 @@ pub(crate) struct Args {
     /// A line of the broker's own configuration, such as `appendfsync=everysec`.
     #[arg(long = "broker-set", value_name = "KEY=VALUE", value_parser = pair)]
     pub(crate) broker_settings: Vec<(String, String)>,
-    /// Servers, at most four.
+    /// Where the history is; what servers share is started, and private, too.
+    #[arg(long, value_enum, default_value = "sqlite")]
+    pub(crate) store: Store,
+    /// Servers, at most four. With the broker in memory, one.
     #[arg(long, default_value = "4", value_name = "N")]
     pub(crate) servers: usize,
     /// A setting of every server, such as `store.url=none`.
@@ -37,11 +40,25 @@ pub(crate) struct Args {
 /// A broker that can be started here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Kind {
+    /// In the server's own memory.
+    Memory,
     Redis,
     #[value(name = "rabbitmq")]
     RabbitMq,
     /// An emulator of SNS and SQS.
     Sqs,
+}
+
+/// A store that can be started here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Store {
+    /// A file for each server.
+    Sqlite,
+    /// One database for all.
+    Postgres,
+    /// One database for all.
+    #[value(name = "mariadb")]
+    MariaDb,
 }
 
 /// What happens while messages flow.
@@ -72,9 +89,9 @@ impl Args {
         self.lasts.unwrap_or(Duration::from_secs(usual))
     }
 
-    /// Whether there is something to compare.
+    /// Whether there are histories to compare: where servers share one, the load compares it with what was sent, and that is all.
     pub(crate) fn keeps_history(&self) -> bool {
-        !self.settings.iter().any(|(key, _)| key == "store.url")
+        self.store == Store::Sqlite && !self.settings.iter().any(|(key, _)| key == "store.url")
     }
 
     /// What is asked for on the command line; without cargo's `--bench`, as `cargo test` runs it, a short run on each broker that is
@@ -95,6 +112,8 @@ impl Kind {
     fn is_here(self) -> bool {
         can_use::<HaProxy>()
             && match self {
+                // Servers can't share it.
+                Self::Memory => false,
                 Self::Redis => can_use::<Redis>(),
                 Self::RabbitMq => can_use::<RabbitMq>(),
                 Self::Sqs => can_use::<Sqs>(),

@@ -47,20 +47,20 @@ impl Fault {
     }
 
     async fn begin(&self, cluster: &mut Cluster, broker: &Broker) {
-        match (self.what, &broker.network) {
-            (args::Fault::Kill, _) => cluster.servers[VICTIM].kill9(),
-            (args::Fault::Restart, _) => broker.service.kill9(),
-            (args::Fault::Cut, Some(network)) => network.cut().await,
-            (args::Fault::Silence, Some(network)) => network.set(Faults::both(Flow::dropped())),
+        match (self.what, &broker.service, &broker.network) {
+            (args::Fault::Kill, ..) => cluster.servers[VICTIM].kill9(),
+            (args::Fault::Restart, Some(service), _) => service.kill9(),
+            (args::Fault::Cut, _, Some(network)) => network.cut().await,
+            (args::Fault::Silence, _, Some(network)) => network.set(Faults::both(Flow::dropped())),
             _ => {}
         }
     }
 
     async fn end(&self, cluster: &mut Cluster, broker: &Broker) {
-        match (self.what, &broker.network) {
-            (args::Fault::Kill, _) => cluster.servers[VICTIM].restart(),
-            (args::Fault::Restart, _) => broker.service.start().await,
-            (_, Some(network)) => network.heal().await,
+        match (self.what, &broker.service, &broker.network) {
+            (args::Fault::Kill, ..) => cluster.servers[VICTIM].restart(),
+            (args::Fault::Restart, Some(service), _) => service.start().await,
+            (_, _, Some(network)) => network.heal().await,
             _ => {}
         }
     }

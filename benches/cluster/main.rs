@@ -1,8 +1,8 @@
 //! Several servers on one broker, behind HAProxy, under the classic load, and what a fault costs them.
 //!
-//! `cargo bench --bench cluster -- [--broker redis] [--servers 4] [--fault kill] [-- arguments of chatflow-client load]`
+//! `cargo bench --bench cluster -- [--broker redis] [--store sqlite] [--servers 4] [--fault kill] [-- arguments of chatflow-client load]`
 //!
-//! Starts the broker, the release servers and HAProxy (as `examples/deploy/haproxy.cfg` has it) for itself, runs `chatflow-client
+//! Starts the broker, the store, the release servers and HAProxy (as `examples/deploy/haproxy.cfg` has it) for itself, runs `chatflow-client
 //! load` against them, and then compares what the servers have in their histories, row by row. The programs are built before:
 //! `cargo build --release -p chatflow-server --features full -p chatflow-client`. Everything shares this machine, and so do the figures.
 //!
@@ -14,6 +14,7 @@ mod args;
 mod broker;
 mod fault;
 mod same;
+mod store;
 mod usage;
 mod watch;
 
@@ -21,7 +22,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
 
-use chatflow_testkit::{Cluster, Options, raise_file_limit};
+use chatflow_testkit::{Cluster, Options, Service, raise_file_limit};
 use tokio::process::Command;
 
 use args::Args;
@@ -43,11 +44,13 @@ async fn main() -> ExitCode {
 
 /// One load, from nothing to the comparison of what is left of it.
 async fn run(args: &Args) -> u8 {
-    println!("{} servers on {:?}, fault: {:?}", args.servers, args.broker, args.fault);
+    println!("{} servers on {:?}, history in {:?}, fault: {:?}", args.servers, args.broker, args.store, args.fault);
     let broker = Broker::start(args).await;
+    let store = store::start(args.store).await;
     let url = broker.url();
     let options = |_| {
         let options = Options::new().broker(&url).set("limits.publish_rate_anonymous", 0).set("log.level", "warn");
+        let options = store.iter().fold(options, |options, store| options.store(store.url()));
         args.settings.iter().fold(options, |options, (key, value)| options.set(key, value))
     };
     let mut cluster = Cluster::start(args.servers, options).await;
@@ -58,7 +61,8 @@ async fn run(args: &Args) -> u8 {
     let mut usage = Usage::default();
     usage.of("client", load.id().map(|id| id.cast_signed()));
     usage.of("HAProxy", cluster.balancer.processes());
-    usage.of("broker", broker.service.processes());
+    usage.of("broker", broker.processes());
+    usage.of("store", processes(store.as_ref()));
     usage.of("servers", cluster.servers.iter().map(chatflow_testkit::Server::id));
     let mut watch = Watch::new(&cluster);
     let mut fault = fault::Fault::new(args);
@@ -67,7 +71,8 @@ async fn run(args: &Args) -> u8 {
             status = load.wait() => break status.unwrap(),
             () = watch.look() => {
                 fault.proceed(begun.elapsed(), &mut cluster, &broker, &mut watch).await;
-                usage.of("broker", broker.service.processes());
+                usage.of("broker", broker.processes());
+                usage.of("store", processes(store.as_ref()));
                 usage.of("servers", cluster.servers.iter().map(chatflow_testkit::Server::id));
                 usage.look();
             }
@@ -80,6 +85,10 @@ async fn run(args: &Args) -> u8 {
         return 1;
     }
     code
+}
+
+fn processes(store: Option<&Service>) -> Vec<i32> {
+    store.map(Service::processes).unwrap_or_default()
 }
 
 /// A program that was built with this one: benches lie in `deps` beside it.
