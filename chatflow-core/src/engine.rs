@@ -22,7 +22,7 @@ use crate::protocol::{Event, MemberInfo, close};
 use crate::registry::{Outlet, put_event};
 use crate::session::Session;
 use crate::stats::Stats;
-use crate::{BadFrame, Draft, Error, ErrorKind, LogId, NodeId, Page, PageQuery, Result, RoomId, Stored, Timestamp, websocket};
+use crate::{Analytics, BadFrame, Draft, Error, ErrorKind, LogId, NodeId, Page, PageQuery, Result, RoomId, Stored, Timestamp, websocket};
 
 pub use builder::EngineBuilder;
 pub(crate) use inner::Inner;
@@ -190,6 +190,11 @@ impl Engine {
         let no_history = || Error::new(ErrorKind::NotFound, "engine", "no history is kept");
         let store = self.inner.store.as_ref().ok_or_else(no_history)?;
         store.page(self.log_of(room), room, query).await
+    }
+
+    /// The history as one that can be asked about users and numbers; `None` when there is none, or it can't be.
+    pub fn analytics(&self) -> Option<&dyn Analytics> {
+        self.inner.store.as_ref()?.analytics()
     }
 
     /// Rooms with members or with messages in the history, by name, after `after`, at most `limit`: how many members each has, on all

@@ -62,6 +62,7 @@
 //! # Runtime
 //! It needs a tokio runtime with time enabled, reads no environment and installs no logger: it emits [`tracing`] events.
 
+pub mod analytics;
 mod answers;
 pub mod auth;
 mod backoff;
@@ -92,6 +93,7 @@ pub mod store;
 mod validator;
 mod websocket;
 
+pub use analytics::Analytics;
 pub use auth::{Action, AllowAll, Anonymous, Authenticator, Authorizer, Credentials, Identity};
 pub use backoff::Backoff;
 pub use broker::{Broker, LogId, Opening, Profile};

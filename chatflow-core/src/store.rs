@@ -32,7 +32,7 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
 use crate::broker::Durability;
-use crate::{LogId, Message, MessageId, NodeId, Position, Result, RoomId, Timestamp};
+use crate::{Analytics, LogId, Message, MessageId, NodeId, Position, Result, RoomId, Timestamp};
 
 /// The most messages that one page holds.
 pub const LARGEST_PAGE: usize = 1_000;
@@ -214,6 +214,11 @@ pub trait MessageStore: Debug + Send + Sync + 'static {
 
     /// This store as one that other nodes may write, if it is one.
     fn shared(&self) -> Option<&dyn SharedStore> {
+        None
+    }
+
+    /// This store as one that can be asked about users and numbers, if it is one.
+    fn analytics(&self) -> Option<&dyn Analytics> {
         None
     }
 

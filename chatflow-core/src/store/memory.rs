@@ -1,5 +1,7 @@
 //! History in memory: the reference, for tests and for servers that need not remember.
 
+mod analytics;
+
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Bound;
 
@@ -8,7 +10,7 @@ use parking_lot::RwLock;
 
 use super::{Exception, LARGEST_PAGE, Lease, Located, MessageStore, Page, PageQuery, RoomSummary, StoreStatus, Stored, batch};
 use crate::broker::Durability;
-use crate::{LogId, Message, MessageId, NodeId, Position, Result, RoomId, Timestamp};
+use crate::{Analytics, LogId, Message, MessageId, NodeId, Position, Result, RoomId, Timestamp};
 
 const ORIGIN: &str = "memory store";
 
@@ -145,6 +147,10 @@ impl MessageStore for MemoryStore {
 
     fn durability(&self) -> Durability {
         Durability::Volatile
+    }
+
+    fn analytics(&self) -> Option<&dyn Analytics> {
+        Some(self)
     }
 
     async fn last_epoch(&self) -> Result<u64> {
