@@ -2,6 +2,7 @@
 
 mod marks;
 mod standby;
+mod under_way;
 
 use std::future::Future;
 use std::sync::Arc;
@@ -14,13 +15,14 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep};
 
 pub(crate) use self::marks::{Marks, look};
+use self::under_way::{Batch, UnderWay};
 use crate::answers::{Answers, Fate};
 use crate::broker::{Broker, Delivered, Event, From, Reader};
 use crate::notice::Notice;
 use crate::relay::{Committed, Reach};
 use crate::stats::Counters;
 use crate::store::{DeadLetter, DeadLetters, Lease, MessageStore, Stored, batch};
-use crate::{Error, ErrorKind, LogId, Message, MessageId, NodeId, Position, Result, RoomId, Timestamp};
+use crate::{Error, ErrorKind, Exception, LogId, Message, MessageId, NodeId, Position, Result, RoomId, Timestamp};
 
 /// How often an idle writer renews its lease.
 const RENEW: Duration = Duration::from_secs(3);
@@ -35,7 +37,7 @@ pub(crate) struct Progress {
     healthy: AtomicBool,
     writes: AtomicBool,
     trouble: Mutex<String>,
-    writing: Mutex<Arc<[Stored]>>,
+    writing: Mutex<Vec<Arc<[Stored]>>>,
 }
 
 impl Progress {
@@ -44,7 +46,7 @@ impl Progress {
             healthy: AtomicBool::new(true),
             writes: AtomicBool::new(false),
             trouble: Mutex::default(),
-            writing: Mutex::new(Arc::from([])),
+            writing: Mutex::default(),
         })
     }
 
@@ -60,8 +62,8 @@ impl Progress {
 
     /// How many messages of `room` are being written.
     pub(crate) fn writing(&self, room: &RoomId) -> u64 {
-        let batch = self.writing.lock().clone();
-        batch.iter().filter(|stored| stored.message.room == *room).count() as u64
+        let batches = self.writing.lock().clone();
+        batches.iter().flat_map(|rows| rows.iter()).filter(|stored| stored.message.room == *room).count() as u64
     }
 
     fn fails(&self, error: &Error) {
@@ -124,6 +126,7 @@ impl Pipeline {
             self.progress.writes.store(true, Relaxed);
             let outcome = self.write(&held).await;
             self.progress.writes.store(false, Relaxed);
+            self.progress.writing.lock().clear();
             match outcome {
                 Ok(()) => break held,
                 Err(error) if error.kind() == ErrorKind::Fenced && self.takes_turns() => {
@@ -159,34 +162,65 @@ impl Pipeline {
         let mut lost = false;
         let every = self.store.shared().map_or(RENEW, |shared| shared.lease() / 4).min(RENEW);
         let mut renew = Instant::now() + every;
+        let mut under_way = UnderWay::new(lease, self.store.commits_under_way());
+        let mut read = self.told;
         loop {
+            while under_way.has_room()
+                && let Some(batch) = self.next_batch(&mut under_way, &mut read).await
+            {
+                under_way.start(&self.store, batch).await;
+                *self.progress.writing.lock() = under_way.rows();
+            }
+            // With no room nothing more is read: what comes meanwhile makes the next batch the bigger.
             let event = tokio::select! {
                 biased;
-                event = events.next() => event,
+                outcome = under_way.outcome(), if !under_way.is_empty() => {
+                    if !self.conclude(&mut under_way, outcome).await? {
+                        return Ok(());
+                    }
+                    continue;
+                }
+                event = events.next(), if under_way.has_room() => event,
                 () = tokio::time::sleep_until(renew) => {
                     self.store.renew(lease).await?;
                     renew = Instant::now() + every;
                     continue;
                 }
             };
+            if let Some(Ok(Event::Batch(batch))) = event {
+                under_way.unread = batch.into_iter().peekable();
+                continue;
+            }
+            // Whatever it is, it comes after what was read before it.
+            while !under_way.is_empty() {
+                let outcome = under_way.outcome().await;
+                if !self.conclude(&mut under_way, outcome).await? {
+                    return Ok(());
+                }
+            }
             match event {
                 None => return Ok(()),
                 Some(Err(error)) => return Err(error),
-                Some(Ok(Event::Batch(batch))) => self.take(lease, batch).await?,
+                Some(Ok(Event::Batch(_))) => {}
                 Some(Ok(Event::Attached(position))) if shared && lost => {
                     lost = false;
+                    let lease = under_way.lease();
                     self.retry("passing over what was lost", || self.store.skip(lease, position)).await?;
+                    under_way.is_at(position);
                     self.told = self.told.max(position);
+                    read = self.told;
                     let news = Committed { through: self.told, lost: Some(position), fates: Some(Vec::new()) };
                     if self.news.send(news).await.is_err() {
                         return Ok(());
                     }
                 }
-                Some(Ok(Event::Attached(position))) if position > lease.through => {
+                Some(Ok(Event::Attached(position))) if position > under_way.lease().through => {
                     // Nothing stands between the history and where the log begins: say so, or whoever comes back to a room in which
                     // nothing was said since could not be told that it missed nothing.
+                    let lease = under_way.lease();
                     self.retry("committing", || self.store.commit(lease, &[], position)).await?;
-                    self.told = position;
+                    under_way.is_at(position);
+                    (self.told, read) = (position, position);
                 }
                 Some(Ok(Event::Attached(_))) => {}
                 Some(Ok(Event::Lost { last, epoch })) => {
@@ -200,45 +234,73 @@ impl Pipeline {
         }
     }
 
-    /// Writes what came, in bounded batches.
-    async fn take(&mut self, lease: &Lease, batch: Vec<Delivered>) -> Result<()> {
-        let mut entries = batch.into_iter().peekable();
-        while let Some(first) = entries.peek() {
-            // An epoch ends where its last entry does: whatever else some node has seen of it was lost with the log.
-            let epoch = first.position.epoch;
-            let lost = (epoch > self.told.epoch).then_some(Position::new(epoch, 0));
-            let (mut rows, mut bytes, mut fates, mut through) = (Vec::new(), 0, Vec::new(), Position::ZERO);
-            while rows.len() < self.batch_rows && bytes < self.batch_bytes {
-                let Some(Delivered { position, bytes: entry }) = entries.next_if(|entry| entry.position.epoch == epoch) else { break };
-                through = position;
-                bytes += entry.len();
-                if Notice::is(&entry) {
-                    continue;
-                }
-                match Message::decode(entry.clone()) {
-                    Ok(message) => rows.push(Stored { position, message }),
-                    Err(error) => {
-                        self.bury(position, MessageId::nil(), None, &error, entry).await;
-                        fates.push((position, Fate::Dead));
-                    }
-                }
+    /// The next bounded batch of what was read, which is known up to `read`.
+    async fn next_batch(&self, under_way: &mut UnderWay, read: &mut Position) -> Option<Batch> {
+        let entries = &mut under_way.unread;
+        // An epoch ends where its last entry does: whatever else some node has seen of it was lost with the log.
+        let epoch = entries.peek()?.position.epoch;
+        let lost = (epoch > read.epoch).then_some(Position::new(epoch, 0));
+        let (mut rows, mut bytes, mut fates) = (Vec::new(), 0, Vec::new());
+        while rows.len() < self.batch_rows && bytes < self.batch_bytes {
+            let Some(Delivered { position, bytes: entry }) = entries.next_if(|entry| entry.position.epoch == epoch) else { break };
+            *read = position;
+            bytes += entry.len();
+            if Notice::is(&entry) {
+                continue;
             }
-            let rows: Arc<[Stored]> = rows.into();
-            *self.progress.writing.lock() = Arc::clone(&rows);
-            let committed = self.commit(lease, &rows, through, &mut fates).await;
-            *self.progress.writing.lock() = Arc::from([]);
-            committed?;
-            self.told = through;
-            fates.sort_by_key(|(position, _)| *position);
-            // Waiting here for a relay that is behind is what bounds the news.
-            if self.news.send(Committed { through, lost, fates: Some(fates) }).await.is_err() {
-                return Ok(());
-            }
-            if let Err(error) = self.broker.settle(self.log, through).await {
-                tracing::debug!(log = self.log.0, %error, "settling failed; a later position will do");
+            match Message::decode(entry.clone()) {
+                Ok(message) => rows.push(Stored { position, message }),
+                Err(error) => {
+                    self.bury(position, MessageId::nil(), None, &error, entry).await;
+                    fates.push((position, Fate::Dead));
+                }
             }
         }
-        Ok(())
+        Some(Batch { rows: rows.into(), through: *read, lost, fates })
+    }
+
+    /// Sees to it that the oldest batch is written, and tells everybody. False when nobody listens any more.
+    async fn conclude(&mut self, under_way: &mut UnderWay, outcome: Result<Vec<(usize, Exception)>>) -> Result<bool> {
+        let Some((Batch { rows, through, lost, mut fates }, lease)) = under_way.take() else { return Ok(true) };
+        match outcome {
+            Ok(exceptions) => self.committed(&rows, exceptions, &mut fates),
+            Err(error) => {
+                // None of those that follow it can be written before it.
+                under_way.stop();
+                if error.is_transient() {
+                    self.failed("committing", &error, FIRST_WAIT);
+                    sleep(FIRST_WAIT).await;
+                }
+                self.commit(&lease, &rows, through, &mut fates).await?;
+                under_way.start_again(&self.store).await;
+            }
+        }
+        *self.progress.writing.lock() = under_way.rows();
+        self.told = through;
+        fates.sort_by_key(|(position, _)| *position);
+        // Waiting here for a relay that is behind is what bounds the news.
+        if self.news.send(Committed { through, lost, fates: Some(fates) }).await.is_err() {
+            return Ok(false);
+        }
+        if let Err(error) = self.broker.settle(self.log, through).await {
+            tracing::debug!(log = self.log.0, %error, "settling failed; a later position will do");
+        }
+        Ok(true)
+    }
+
+    fn committed(&self, rows: &[Stored], exceptions: Vec<(usize, Exception)>, fates: &mut Vec<(Position, Fate)>) {
+        self.progress.works();
+        self.counters.commits.add(1);
+        self.counters.persisted.add((rows.len() - exceptions.len()) as u64);
+        let met = exceptions.into_iter().map(|(i, exception)| (rows[i].position, exception));
+        // A row that the store has at this very position is the answer to a commit whose answer was lost.
+        fates.extend(met.filter(|(position, e)| !is_at(e, *position)).map(|(position, e)| (position, Fate::Excepted(e))));
+    }
+
+    fn failed(&self, what: &str, error: &Error, wait: Duration) {
+        self.counters.commit_failures.add(1);
+        self.progress.fails(error);
+        tracing::warn!(log = self.log.0, %error, "{what} failed; trying again in {wait:?}");
     }
 
     /// Commits `rows`, halving what the store will never take until the poison stands alone. The halves are written in order, so
@@ -247,13 +309,7 @@ impl Pipeline {
         let mut parts = vec![(rows, through)];
         while let Some((rows, through)) = parts.pop() {
             match self.retry("committing", || self.store.commit(lease, rows, through)).await {
-                Ok(exceptions) => {
-                    self.counters.commits.add(1);
-                    self.counters.persisted.add((rows.len() - exceptions.len()) as u64);
-                    let met = exceptions.into_iter().map(|(i, exception)| (rows[i].position, exception));
-                    // A row that the store has at this very position is the answer to a commit whose answer was lost.
-                    fates.extend(met.filter(|(position, e)| !is_at(e, *position)).map(|(position, e)| (position, Fate::Excepted(e))));
-                }
+                Ok(exceptions) => self.committed(rows, exceptions, fates),
                 Err(error) if error.kind() == ErrorKind::Invalid && !rows.is_empty() => match rows {
                     [Stored { position, message }] => {
                         self.bury(*position, message.id, Some(message.room.clone()), &error, message.encode()).await;
@@ -290,11 +346,7 @@ impl Pipeline {
                     self.progress.works();
                     return Ok(value);
                 }
-                Err(error) if error.is_transient() => {
-                    self.counters.commit_failures.add(1);
-                    self.progress.fails(&error);
-                    tracing::warn!(log = self.log.0, %error, "{what} failed; trying again in {wait:?}");
-                }
+                Err(error) if error.is_transient() => self.failed(what, &error, wait),
                 Err(error) => return Err(error),
             }
             sleep(wait).await;
@@ -317,6 +369,6 @@ impl Pipeline {
     }
 }
 
-fn is_at(exception: &crate::Exception, position: Position) -> bool {
-    matches!(exception, crate::Exception::Repeat { first } if *first == position)
+fn is_at(exception: &Exception, position: Position) -> bool {
+    matches!(exception, Exception::Repeat { first } if *first == position)
 }

@@ -54,7 +54,8 @@ pub struct Lease {
     pub log: LogId,
     /// Grows with each claim; a commit under an older one is [`Fenced`](crate::ErrorKind::Fenced).
     pub generation: u64,
-    /// How far the log is in the store: go on after this.
+    /// How far the log is in the store, as the holder knows it: go on after this. A commit under a lease that is further than
+    /// the store is [`Fenced`](crate::ErrorKind::Fenced).
     pub through: Position,
 }
 
@@ -62,6 +63,12 @@ impl Lease {
     /// A lease; stores make them.
     pub fn new(log: LogId, generation: u64, through: Position) -> Self {
         Self { log, generation, through }
+    }
+
+    /// The same lease once the log is in the store up to `through`.
+    #[must_use]
+    pub fn at(&self, through: Position) -> Self {
+        Self { through: self.through.max(through), ..self.clone() }
     }
 }
 
@@ -193,7 +200,8 @@ pub struct StoreStatus {
 /// 1. **One writer.** A log has one valid lease; a claim fences all earlier ones, and a fenced commit writes nothing. A store that
 ///    nodes share refuses a claim while another holder's lease has not run out; commits and renewals let it run for as long again.
 /// 2. **Batch and cursor are one.** A commit's rows and its `through` become visible and durable together, or not at all.
-///    The cursor never goes back, and no row appears behind it, where readers have been.
+///    The cursor never goes back, and no row appears behind it, where readers have been. A commit under a lease whose `through`
+///    the store has not reached is fenced: what it follows was not written, or is lost, and it must not leave a hole.
 /// 3. **Exactly one row for an id.** A second entry of an id is reported as an [`Exception`]; the first row stays.
 ///    Committing the same batch again, after an answer was lost, is reported as repeats *at their own position*
 ///    (`first` is the entry's position) and changes nothing.
@@ -211,6 +219,12 @@ pub trait MessageStore: Debug + Send + Sync + 'static {
 
     /// What a commit that returned survives: this process, or nothing.
     fn durability(&self) -> Durability;
+
+    /// How many commits of one log may be under way at once, at least 1: more than one where they only queue up, so that what
+    /// comes meanwhile need not wait for an answer. Each says in its lease what it follows (guarantee 2).
+    fn commits_under_way(&self) -> usize {
+        1
+    }
 
     /// This store as one that other nodes may write, if it is one.
     fn shared(&self) -> Option<&dyn SharedStore> {

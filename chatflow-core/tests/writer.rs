@@ -2,99 +2,19 @@
 
 #![allow(clippy::unwrap_used)]
 
+#[path = "support/faulty.rs"]
+mod faulty;
 mod support;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
 
-use async_trait::async_trait;
-use chatflow_core::broker::Durability;
 use chatflow_core::broker::memory::{InMemoryBroker, MemoryBrokerConfig};
-use chatflow_core::store::{MemoryDeadLetters, MemoryStore, RoomSummary, StoreStatus};
-use chatflow_core::{
-    DeadLetters, Engine, Error, ErrorKind, Exception, Lease, Located, LogId, Message, MessageId, MessageStore, NodeId, Page, PageQuery,
-    Position, Result, RoomId, Settings, Stored,
-};
+use chatflow_core::store::MemoryDeadLetters;
+use chatflow_core::{DeadLetters, Engine, LogId, Message, MessageStore, PageQuery, RoomId, Settings, Stored};
+use faulty::Faulty;
 use support::{Client, request, text, v1};
-
-/// A store that refuses some messages for ever, or everything for a while.
-#[derive(Debug, Default)]
-struct Faulty {
-    store: MemoryStore,
-    away: AtomicBool,
-}
-
-impl Faulty {
-    fn is_poison(stored: &Stored) -> bool {
-        String::from_utf8_lossy(&stored.message.body).contains("poison")
-    }
-}
-
-#[async_trait]
-impl MessageStore for Faulty {
-    fn identity(&self) -> &str {
-        self.store.identity()
-    }
-
-    fn durability(&self) -> Durability {
-        self.store.durability()
-    }
-
-    async fn last_epoch(&self) -> Result<u64> {
-        self.store.last_epoch().await
-    }
-
-    async fn claim(&self, log: LogId, holder: &NodeId) -> Result<Lease> {
-        self.store.claim(log, holder).await
-    }
-
-    async fn renew(&self, lease: &Lease) -> Result<()> {
-        self.store.renew(lease).await
-    }
-
-    async fn release(&self, lease: &Lease) -> Result<()> {
-        self.store.release(lease).await
-    }
-
-    async fn commit(&self, lease: &Lease, batch: &[Stored], through: Position) -> Result<Vec<(usize, Exception)>> {
-        if self.away.load(SeqCst) {
-            return Err(Error::new(ErrorKind::Unavailable, "test", "the store is away"));
-        }
-        if batch.iter().any(Self::is_poison) {
-            return Err(Error::new(ErrorKind::Invalid, "test", "there is poison in it"));
-        }
-        self.store.commit(lease, batch, through).await
-    }
-
-    async fn skip(&self, lease: &Lease, to: Position) -> Result<()> {
-        self.store.skip(lease, to).await
-    }
-
-    async fn watermark(&self, log: LogId) -> Result<Position> {
-        self.store.watermark(log).await
-    }
-
-    async fn locate(&self, ids: &[MessageId]) -> Result<Vec<Option<Located>>> {
-        self.store.locate(ids).await
-    }
-
-    async fn page(&self, log: LogId, room: &RoomId, query: &PageQuery) -> Result<Page> {
-        self.store.page(log, room, query).await
-    }
-
-    async fn rooms(&self, after: Option<&RoomId>, limit: usize) -> Result<Vec<RoomSummary>> {
-        self.store.rooms(after, limit).await
-    }
-
-    async fn status(&self) -> StoreStatus {
-        self.store.status().await
-    }
-
-    async fn close(&self) -> Result<()> {
-        self.store.close().await
-    }
-}
 
 fn seven() -> RoomId {
     RoomId::new("7").unwrap()
@@ -178,6 +98,26 @@ async fn while_the_store_is_away_nothing_is_shown_and_what_no_longer_fits_is_ref
     }
     support::eventually("it is ready again", async || engine.health().await.ready).await;
     assert!(back.elapsed() < Duration::from_secs(5), "G8");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn commits_that_overtake_one_another_or_fail_leave_no_hole() {
+    let store = Arc::new(Faulty { unruly: true, ..Faulty::default() });
+    let mut settings = Settings::default();
+    (settings.batch_rows, settings.publish_rate_anonymous) = (3, 0);
+    let engine = Engine::builder().store(store.clone()).settings(settings).build().await.unwrap();
+    let (mut ada, mut bob) = (Client::connect(&engine, request("7")).await, Client::connect(&engine, v1(Some("7"))).await);
+    bob.event("welcome").await;
+    let wanted: Vec<_> = (0..400).map(|n| n.to_string()).collect();
+    for text_ in &wanted {
+        ada.send(text(text_)).await;
+    }
+    for text in &wanted {
+        assert_eq!(bob.broadcast().await["message"], *text);
+        assert_eq!(ada.answer().await["status"], "SUCCESS");
+    }
+    assert_eq!(texts(&engine).await, wanted);
+    assert_eq!(engine.stats().persisted, 400, "each row is counted once");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -161,6 +161,8 @@ macro_rules! store_suite {
             g2_batch_and_cursor_are_one
             g2_a_refused_batch_leaves_nothing_behind
             g2_the_cursor_never_goes_back
+            g2_a_commit_waits_for_the_one_that_it_follows
+            g2_commits_under_way_are_written_in_order
             g2_nothing_appears_behind_the_cursor
             g2_readers_see_whole_batches
             g3_a_second_copy_is_a_repeat_of_the_first

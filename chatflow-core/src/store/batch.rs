@@ -1,6 +1,6 @@
 //! What every store demands of a batch before it looks at the rows.
 
-use super::Stored;
+use super::{Lease, Stored};
 use crate::{Error, ErrorKind, Position, Result};
 
 /// Checks that `batch` is in strictly ascending order and does not pass `through`.
@@ -16,6 +16,19 @@ pub(super) fn check(origin: &'static str, batch: &[Stored], through: Position) -
         Some(last) if last.position > through => invalid("the batch goes past its own cursor"),
         _ => Ok(()),
     }
+}
+
+/// Checks that the store, which is at `watermark`, has all that the holder of the lease takes to be in it.
+///
+/// # Errors
+/// [`ErrorKind::Fenced`]: an earlier commit failed or is lost; whoever went on would leave a hole.
+pub(super) fn follows(origin: &'static str, lease: &Lease, watermark: Position) -> Result<()> {
+    if watermark >= lease.through {
+        return Ok(());
+    }
+    let text =
+        format!("log {} is in the history up to {watermark}, not up to {}: it has to be claimed and read again", lease.log, lease.through);
+    Err(Error::new(ErrorKind::Fenced, origin, text))
 }
 
 /// The error for an entry that is no row yet and stands where readers have already been.

@@ -77,6 +77,7 @@ impl History {
 
     fn commit(&mut self, lease: &Lease, entries: &[Stored], through: Position, keep: usize) -> Result<Vec<(usize, Exception)>> {
         let watermark = self.held(lease)?.through;
+        batch::follows(ORIGIN, lease, watermark)?;
         batch::check(ORIGIN, entries, through)?;
         // Look at everything before anything is written: all of it or nothing.
         let (mut exceptions, mut fresh) = (Vec::new(), HashMap::new());

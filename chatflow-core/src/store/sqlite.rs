@@ -28,6 +28,10 @@ use crate::{Error, ErrorKind, LogId, MessageId, NodeId, Position, Result, RoomId
 
 const ORIGIN: &str = "sqlite";
 
+/// Commits of one log that wait in the writer's queue: with one, whatever comes during a commit stands back behind whoever asked meanwhile,
+/// and rooms that share a log are served later than others.
+const COMMITS_UNDER_WAY: usize = 4;
+
 /// How long a write waits for a lock that another process has on the database.
 const WRITE_BUSY: Duration = Duration::from_secs(1);
 
@@ -162,6 +166,11 @@ impl MessageStore for SqliteStore {
 
     fn durability(&self) -> Durability {
         Durability::Durable
+    }
+
+    fn commits_under_way(&self) -> usize {
+        // They go into the writer's queue, and together into its next transaction.
+        COMMITS_UNDER_WAY
     }
 
     async fn last_epoch(&self) -> Result<u64> {

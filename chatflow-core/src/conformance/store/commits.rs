@@ -1,5 +1,9 @@
 //! Batches, cursors and ids.
 
+use std::task::Poll;
+
+use futures::StreamExt;
+
 use super::{LOG, Subject, at, batch, claim, message, page, room, rows};
 use crate::store::{Located, PageQuery, Stored};
 use crate::{ErrorKind, Exception, LogId, Position, RoomId};
@@ -44,6 +48,44 @@ pub async fn g2_a_refused_batch_leaves_nothing_behind(subject: &Subject) {
     assert_eq!(store.rooms(None, 10).await.expect("readable").len(), 1, "a room without messages is no room");
     store.commit(&lease, &batch("new", 11..=13), at(13)).await.expect("a good batch goes on as if nothing had been");
     assert_eq!(rows(store, "new").await.len(), 3);
+}
+
+/// Guarantee 2: a commit that comes before the one that it follows writes nothing, and can be made again after it.
+pub async fn g2_a_commit_waits_for_the_one_that_it_follows(subject: &Subject) {
+    let store = &*subject.store;
+    let lease = claim(store, LOG).await;
+    let (first, second) = (batch("a", 1..=3), batch("a", 4..=5));
+    let error = store.commit(&lease.at(at(3)), &second, at(5)).await.expect_err("there would be a hole");
+    assert_eq!(error.kind(), ErrorKind::Fenced);
+    assert_eq!((store.watermark(LOG).await.expect("readable"), rows(store, "a").await.len()), (Position::ZERO, 0));
+    assert_eq!(store.commit(&lease, &first, at(3)).await.expect("valid"), []);
+    assert_eq!(store.commit(&lease.at(at(3)), &second, at(5)).await.expect("valid"), []);
+    let again = store.commit(&lease, &first, at(3)).await.expect("the answer may have been lost");
+    assert_eq!(again.len(), 3, "they are there");
+    assert_eq!(rows(store, "a").await, [first, second].concat());
+}
+
+/// Guarantee 2: as many commits of a log as may be under way at once are written in the order in which they began.
+pub async fn g2_commits_under_way_are_written_in_order(subject: &Subject) {
+    let store = &*subject.store;
+    let mut lease = claim(store, LOG).await;
+    let (mut first, mut written) = (1, 0);
+    for _ in 0..20 {
+        let mut commits = futures::stream::FuturesOrdered::new();
+        for _ in 0..store.commits_under_way() {
+            let (last, following) = (first + 2, lease.clone());
+            let mut commit = Box::pin(async move { store.commit(&following, &batch("a", first..=last), at(last)).await });
+            let begun = futures::poll!(commit.as_mut());
+            commits.push_back(async move { if let Poll::Ready(outcome) = begun { outcome } else { commit.await } });
+            lease = lease.at(at(last));
+            first += 3;
+        }
+        while let Some(outcome) = commits.next().await {
+            assert_eq!(outcome.expect("it follows the one before"), []);
+            written += 3;
+        }
+    }
+    assert_eq!(rows(store, "a").await.len(), written);
 }
 
 /// Guarantee 2: an older `through` changes nothing.

@@ -21,6 +21,7 @@ pub(super) async fn commit(
 ) -> Result<Vec<(usize, Exception)>> {
     let mut tx = db.begin().await.map_err(failure::error)?;
     let watermark = held(&mut tx, lease).await?;
+    batch::follows(ORIGIN, lease, watermark)?;
     batch::check(ORIGIN, entries, through)?;
     let fresh = sql::fresh(entries, watermark);
     let written = insert(&mut tx, &fresh).await?;

@@ -91,6 +91,7 @@ pub(super) fn commit(
     through: Position,
 ) -> Result<Vec<(usize, Exception)>, Stop> {
     let watermark = held(db, lease)?;
+    batch::follows(ORIGIN, lease, watermark)?;
     batch::check(ORIGIN, entries, through)?;
 
     let mut exceptions = Vec::new();

@@ -1,0 +1,123 @@
+//! A store in memory that misbehaves on command, and counts who reads it.
+#![allow(dead_code, unreachable_pub)]
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+
+use async_trait::async_trait;
+use chatflow_core::broker::Durability;
+use chatflow_core::store::{MemoryStore, RoomSummary, StoreStatus};
+use chatflow_core::{
+    Error, ErrorKind, Exception, Lease, Located, LogId, MessageId, MessageStore, NodeId, Page, PageQuery, Position, Result, RoomId, Stored,
+};
+
+/// A store that refuses some messages for ever, or everything for a while.
+#[derive(Debug, Default)]
+pub struct Faulty {
+    pub store: Arc<MemoryStore>,
+    pub away: AtomicBool,
+    /// Commits overtake one another, and every fifth fails.
+    pub unruly: bool,
+    pub commits: AtomicUsize,
+    /// Pages that are being read, and the most that ever were.
+    pub reading: AtomicUsize,
+    pub most_reading: AtomicUsize,
+    pub pages: AtomicUsize,
+}
+
+impl Faulty {
+    fn is_poison(stored: &Stored) -> bool {
+        String::from_utf8_lossy(&stored.message.body).contains("poison")
+    }
+}
+
+#[async_trait]
+impl MessageStore for Faulty {
+    fn identity(&self) -> &str {
+        self.store.identity()
+    }
+
+    fn durability(&self) -> Durability {
+        self.store.durability()
+    }
+
+    fn commits_under_way(&self) -> usize {
+        4
+    }
+
+    async fn last_epoch(&self) -> Result<u64> {
+        self.store.last_epoch().await
+    }
+
+    async fn claim(&self, log: LogId, holder: &NodeId) -> Result<Lease> {
+        self.store.claim(log, holder).await
+    }
+
+    async fn renew(&self, lease: &Lease) -> Result<()> {
+        self.store.renew(lease).await
+    }
+
+    async fn release(&self, lease: &Lease) -> Result<()> {
+        self.store.release(lease).await
+    }
+
+    async fn commit(&self, lease: &Lease, batch: &[Stored], through: Position) -> Result<Vec<(usize, Exception)>> {
+        if self.away.load(SeqCst) {
+            return Err(Error::new(ErrorKind::Unavailable, "test", "the store is away"));
+        }
+        if batch.iter().any(Self::is_poison) {
+            return Err(Error::new(ErrorKind::Invalid, "test", "there is poison in it"));
+        }
+        if self.unruly {
+            let commit = self.commits.fetch_add(1, SeqCst);
+            let (store, lease, batch) = (Arc::clone(&self.store), lease.clone(), batch.to_vec());
+            // It goes on when nobody waits for it any more.
+            let committed = tokio::spawn(async move {
+                for _ in 0..commit * 7 % 5 {
+                    tokio::task::yield_now().await;
+                }
+                if commit % 5 == 2 {
+                    return Err(Error::new(ErrorKind::Unavailable, "test", "every fifth fails"));
+                }
+                store.commit(&lease, &batch, through).await
+            });
+            return committed.await.unwrap();
+        }
+        self.store.commit(lease, batch, through).await
+    }
+
+    async fn skip(&self, lease: &Lease, to: Position) -> Result<()> {
+        self.store.skip(lease, to).await
+    }
+
+    async fn watermark(&self, log: LogId) -> Result<Position> {
+        self.store.watermark(log).await
+    }
+
+    async fn locate(&self, ids: &[MessageId]) -> Result<Vec<Option<Located>>> {
+        self.store.locate(ids).await
+    }
+
+    async fn page(&self, log: LogId, room: &RoomId, query: &PageQuery) -> Result<Page> {
+        let reading = self.reading.fetch_add(1, SeqCst) + 1;
+        self.most_reading.fetch_max(reading, SeqCst);
+        self.pages.fetch_add(1, SeqCst);
+        // As long as others want to, so that they meet.
+        tokio::task::yield_now().await;
+        let page = self.store.page(log, room, query).await;
+        self.reading.fetch_sub(1, SeqCst);
+        page
+    }
+
+    async fn rooms(&self, after: Option<&RoomId>, limit: usize) -> Result<Vec<RoomSummary>> {
+        self.store.rooms(after, limit).await
+    }
+
+    async fn status(&self) -> StoreStatus {
+        self.store.status().await
+    }
+
+    async fn close(&self) -> Result<()> {
+        self.store.close().await
+    }
+}
