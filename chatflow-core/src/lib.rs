@@ -57,6 +57,7 @@
 //! - `postgres`: `store::PostgresStore`, a history in a database that several nodes share.
 //! - `mysql`: `store::MySqlStore`, the same in MariaDB and MySQL.
 //! - `redis`: [`directory`]`::redis::RedisDirectory`, the live nodes in Redis.
+//! - `cache`: `cache::CachedStore`, a store with a cache in front; with `redis` one that nodes share behind it.
 //! - `conformance`: the suites for a broker, store, registry, directory or dead letters of one's own.
 //!
 //! # Runtime
@@ -67,6 +68,8 @@ mod answers;
 pub mod auth;
 mod backoff;
 pub mod broker;
+#[cfg(feature = "cache")]
+pub mod cache;
 mod catchup;
 mod chat;
 mod codec;

@@ -115,7 +115,7 @@ impl Located {
 }
 
 /// One page of a room's history to read.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct PageQuery {
     /// Only later than this position.

@@ -57,6 +57,9 @@ struct SettingArgs {
     /// The history: none | memory: | sqlite:FILE | postgres://HOST/DATABASE | mysql://HOST/DATABASE [default: sqlite:chatflow.db].
     #[arg(long, global = true, value_name = "URL")]
     store: Option<String>,
+    /// The cache in front of the history: none | memory: | redis://HOST [default: memory:].
+    #[arg(long, global = true, value_name = "URL")]
+    cache: Option<String>,
     /// Where nodes find each other: none | broker: | redis://HOST [default: through a broker that nodes share].
     #[arg(long, global = true, value_name = "URL")]
     directory: Option<String>,
@@ -76,6 +79,7 @@ impl Cli {
             ("--public-url", "server.public_url", args.public_url),
             ("--broker", "broker.url", args.broker),
             ("--store", "store.url", args.store),
+            ("--cache", "cache.url", args.cache),
             ("--directory", "cluster.directory", args.directory),
         ];
         let named = named.into_iter().filter_map(|(flag, key, value)| Some((flag, key, value?))).collect();

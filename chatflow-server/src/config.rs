@@ -36,6 +36,7 @@ pub(crate) struct Config {
     pub(crate) rooms: RoomsSection,
     pub(crate) broker: BrokerSection,
     pub(crate) store: StoreSection,
+    pub(crate) cache: CacheSection,
     pub(crate) engine: Settings,
     pub(crate) limits: LimitsSection,
     pub(crate) validator: ValidatorSection,
@@ -161,6 +162,23 @@ impl Default for StoreSection {
             keep: 10_000,
             dead_letters: String::new(),
         }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct CacheSection {
+    pub(crate) url: BackendUrl,
+    pub(crate) bytes: usize,
+    #[serde(with = "duration")]
+    pub(crate) idle: Duration,
+    #[serde(with = "duration")]
+    pub(crate) figures: Duration,
+}
+
+impl Default for CacheSection {
+    fn default() -> Self {
+        Self { url: BackendUrl::new("memory:"), bytes: 64 << 20, idle: Duration::from_secs(60), figures: Duration::from_secs(1) }
     }
 }
 

@@ -22,6 +22,7 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::map_response;
 use axum::response::Response;
 use axum::routing::{any, get};
+use chatflow_core::cache::CachedStore;
 use chatflow_core::protocol::code;
 use chatflow_core::{Engine, RoomId};
 
@@ -37,6 +38,8 @@ pub(crate) use problem::Problem;
 pub(crate) struct App {
     /// The rooms.
     pub(crate) engine: Engine,
+    /// The cache in front of the history, if there is one.
+    pub(crate) cache: Option<Arc<CachedStore>>,
     /// This node among the others.
     pub(crate) cluster: Arc<Cluster>,
     /// What was set.

@@ -30,11 +30,11 @@ pub(crate) async fn run(config: Config) -> Result<ExitCode, ConfigError> {
     let admin = config.server.admin_listen.map(|address| bind("server.admin_listen", address)).transpose()?;
     let address = local_address(&public)?;
     let node = node_id(&config, address);
-    let engine = wiring::engine(&config, node.clone()).await?;
+    let (engine, cache) = wiring::engine(&config, node.clone()).await?;
     let cluster = Arc::new(join(&config, &node, address, &engine).await?);
     let durable = engine.health().await.durable;
     tracing::info!(
-        node = %node, listen = %address, broker = %config.broker.url, store = %config.store.url, durable,
+        node = %node, listen = %address, broker = %config.broker.url, store = %config.store.url, cache = %config.cache.url, durable,
         version = env!("CARGO_PKG_VERSION"), "started"
     );
     let files = listener::raise_file_limit();
@@ -43,7 +43,7 @@ pub(crate) async fn run(config: Config) -> Result<ExitCode, ConfigError> {
     }
 
     let config = Arc::new(config);
-    let app = App { engine: engine.clone(), cluster: cluster.clone(), config: config.clone(), started: Instant::now(), durable };
+    let app = App { engine: engine.clone(), cache, cluster: cluster.clone(), config: config.clone(), started: Instant::now(), durable };
     let router = http::router(app);
     let admission = Admission::new(&config.limits);
     let (stop, stopped) = watch::channel(false);

@@ -1,21 +1,23 @@
 //! From configuration to an engine: the only place that knows which backends there are.
 
 mod broker;
+mod cache;
 mod directory;
 mod store;
 
 use std::sync::Arc;
 
+use chatflow_core::cache::CachedStore;
 use chatflow_core::store::FileDeadLetters;
 use chatflow_core::{ChatValidator, Engine, NodeDirectory, NodeId};
 
 use crate::config::{BackendUrl, Config, ConfigError, Role};
 
-/// Opens the backends and starts the engine.
+/// Opens the backends and starts the engine. With the cache in front of its history, if there is one.
 ///
 /// # Errors
 /// There is no such backend, it can't be reached, or it does not go with the others.
-pub(crate) async fn engine(config: &Config, node: NodeId) -> Result<Engine, ConfigError> {
+pub(crate) async fn engine(config: &Config, node: NodeId) -> Result<(Engine, Option<Arc<CachedStore>>), ConfigError> {
     let rooms = config.rooms.clone();
     let mut builder = Engine::builder()
         .node(node.clone())
@@ -31,18 +33,21 @@ pub(crate) async fn engine(config: &Config, node: NodeId) -> Result<Engine, Conf
             format!("store.url = {url:?}: node.roles without history needs a store and a broker that several nodes share, or --store none");
         return Err(ConfigError::line(text));
     }
+    let mut cached = None;
     if let Some(store) = store::open(&config.store).await? {
-        builder = builder.store(store);
+        cached = cache::open(config, &store)?;
+        builder = builder.store(cached.clone().map_or(store, |cached| cached));
     }
     if let Some(path) = store::dead_letters(&config.store, &node) {
         let letters = FileDeadLetters::open(&path).await;
         let letters = letters.map_err(|error| ConfigError::at("store.dead_letters", &path.display().to_string(), error))?;
         builder = builder.dead_letters(Arc::new(letters));
     }
-    builder.build().await.map_err(|error| {
+    let engine = builder.build().await.map_err(|error| {
         let (broker, store) = (&config.broker.url, &config.store.url);
         ConfigError::line(format!("the engine can't start with broker.url = {broker:?} and store.url = {store:?}: {error}"))
-    })
+    })?;
+    Ok((engine, cached))
 }
 
 /// Brings the tables of the history up to date, and says so.

@@ -16,6 +16,9 @@ use chatflow_core::{
 pub struct Faulty {
     pub store: Arc<MemoryStore>,
     pub away: AtomicBool,
+    pub pages_fail: AtomicBool,
+    /// Pages are read where nothing has arrived yet.
+    pub lags: AtomicBool,
     /// Commits overtake one another, and every fifth fails.
     pub unruly: bool,
     pub commits: AtomicUsize,
@@ -99,12 +102,16 @@ impl MessageStore for Faulty {
     }
 
     async fn page(&self, log: LogId, room: &RoomId, query: &PageQuery) -> Result<Page> {
+        if self.pages_fail.load(SeqCst) {
+            tokio::task::yield_now().await;
+            return Err(Error::new(ErrorKind::Unavailable, "test", "pages can't be read"));
+        }
         let reading = self.reading.fetch_add(1, SeqCst) + 1;
         self.most_reading.fetch_max(reading, SeqCst);
         self.pages.fetch_add(1, SeqCst);
         // As long as others want to, so that they meet.
         tokio::task::yield_now().await;
-        let page = self.store.page(log, room, query).await;
+        let page = if self.lags.load(SeqCst) { Ok(Page::default()) } else { self.store.page(log, room, query).await };
         self.reading.fetch_sub(1, SeqCst);
         page
     }

@@ -155,6 +155,14 @@ pub(super) const KEYS: &[Key] = &[
         "Where messages are kept that the store refuses for good. Empty: FILE.dead-letters beside the SQLite file, NODE.dead-letters in the current folder where nodes share the history; in memory without any.",
     ),
     key(
+        "cache.url",
+        Form("none, memory:, redis://HOST or rediss://HOST"),
+        "The cache in front of the history: in this process (memory:), with one behind it that nodes share (redis:), or none. A history in memory has none.",
+    ),
+    key("cache.bytes", Number(1 << 16, 1024 * GIB), "Bytes of pages in this process."),
+    key("cache.idle", Time(1_000, 24 * HOUR), "How long a page is kept that nobody asks for."),
+    key("cache.figures", Time(0, HOUR), "How old figures (analytics) may be; 0 counts anew for everybody."),
+    key(
         "engine.delivery",
         One(&["broadcast", "answer-only"]),
         "broadcast: every member of the room is sent the message. answer-only: only the sender is answered, with the message's fields.",

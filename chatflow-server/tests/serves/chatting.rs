@@ -61,6 +61,31 @@ fn an_echo_server_answers_with_the_message_and_broadcasts_nothing() {
     assert_eq!((&second["message"], &second["status"]), (&json!("two"), &json!("SUCCESS")));
 }
 
+/// A cache may be away, at the start as later; a wrong URL is a fault all the same.
+#[test]
+fn the_page_after_an_answer_has_the_message_and_an_older_one_is_read_once() {
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let away = cfg!(feature = "redis").then(|| format!("redis://{nobody}"));
+    for cache in std::iter::once("memory:".to_owned()).chain(away) {
+        let server = Server::start(&["--cache", &cache]);
+        let mut ada = server.connect("/chat/7?ack=persisted", false);
+        for n in 1..=20 {
+            ada.send(&said("ada", &n.to_string()));
+            ada.next(|frame| frame["status"] == "SUCCESS");
+            let page = server.get("/api/v1/rooms/7/messages?limit=1").json();
+            assert_eq!(page["messages"][0]["message"], n.to_string());
+        }
+        for _ in 0..3 {
+            assert_eq!(server.get("/api/v1/rooms/7/messages").json()["messages"].as_array().unwrap().len(), 20);
+        }
+        let figures = server.get("/metrics").body;
+        for line in ["chatflow_cache_page_hits_total 2\n", "chatflow_cache_page_misses_total 21\n", "chatflow_cache_second_hits_total 0\n"]
+        {
+            assert!(figures.contains(line), "{line} in {figures}");
+        }
+    }
+}
+
 #[test]
 fn figures_follow_what_happens_and_no_text_is_logged() {
     let server = Server::start(&["--set", "log.level=trace"]);

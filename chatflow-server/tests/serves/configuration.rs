@@ -41,7 +41,11 @@ fn a_fault_is_one_line_that_names_key_value_and_what_is_allowed() {
 
 #[test]
 fn a_backend_that_there_isnt_is_a_fault_of_its_key() {
-    for (args, key) in [(["--broker", "carrier-pigeon:"], "broker.url"), (["--store", "clay:tablet"], "store.url")] {
+    for (args, key) in [
+        (["--broker", "carrier-pigeon:"], "broker.url"),
+        (["--store", "clay:tablet"], "store.url"),
+        (["--cache", "squirrel:"], "cache.url"),
+    ] {
         let line = refused(&[&["--listen", "127.0.0.1:0"], &args[..]].concat());
         assert!(line.starts_with(&format!("chatflow-server: {key} = \"{}\"", args[1])) && line.contains("must be"), "{line}");
     }
