@@ -16,6 +16,7 @@ mod listener;
 mod picture;
 mod plan;
 mod progress;
+mod reads;
 mod reconnect;
 mod report;
 mod run;

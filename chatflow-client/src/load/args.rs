@@ -42,6 +42,10 @@ pub(crate) struct Args {
     /// Messages per second in all, on a fixed schedule; latency then counts from when a message was due.
     #[arg(long, value_name = "N/s")]
     rate: Option<Rate>,
+    /// Share of reads among all requests, such as 70%: beside the sending, as many readers as connections ask over HTTP for pages of rooms
+    /// (40 of 100), active users (20), top users (20), top rooms (10) and health (10).
+    #[arg(long, default_value = "0%", value_name = "P%", value_parser = share)]
+    reads: f64,
     /// Connections that listen to all rooms and check each broadcast.
     #[arg(long, default_value = "0", value_name = "N")]
     listeners: u16,
@@ -139,6 +143,12 @@ impl FromStr for Rate {
     }
 }
 
+/// `70%`; from 0 to 99.
+fn share(text: &str) -> Result<f64, String> {
+    let number = text.strip_suffix('%').unwrap_or(text).parse::<f64>().ok().filter(|percent| (0.0..=99.0).contains(percent));
+    number.map(|percent| percent / 100.0).ok_or_else(|| "write a share such as 70%, from 0% to 99%".to_owned())
+}
+
 /// `250ms`, `1s`, `1.5s`, `15m`, `1h`; a bare number is seconds.
 fn span(text: &str) -> Result<Duration, String> {
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
@@ -171,6 +181,8 @@ pub(super) struct Setup {
     pub(super) size: Option<usize>,
     /// Messages per second in all.
     pub(super) rate: Option<f64>,
+    /// Share of reads among all requests, below 1.
+    pub(super) reads: f64,
     pub(super) listeners: u16,
     pub(super) senders: Senders,
     pub(super) duration: Option<Duration>,
@@ -211,6 +223,7 @@ impl Setup {
             mix: args.mix.0,
             size: args.size.map(|s| s as usize),
             rate: args.rate.map(|r| r.0),
+            reads: args.reads,
             listeners: args.listeners,
             senders: args.senders,
             duration: args.duration,
@@ -263,8 +276,8 @@ mod tests {
 
     #[test]
     fn figures_are_read_with_their_units() {
-        let setup = setup("ws://a:1 --rate 1000/s --duration 15m --timeout 250ms --mix 1,0,0").unwrap();
-        assert_eq!(setup.rate, Some(1000.0));
+        let setup = setup("ws://a:1 --rate 1000/s --reads 70% --duration 15m --timeout 250ms --mix 1,0,0").unwrap();
+        assert_eq!((setup.rate, setup.reads), (Some(1000.0), 0.7));
         assert_eq!(setup.duration, Some(Duration::from_secs(900)));
         assert_eq!(setup.timeout, Duration::from_millis(250));
         assert_eq!(setup.messages, MOST_MESSAGES);
@@ -287,6 +300,8 @@ mod tests {
             "ws://a:1 --warmup 32",
             "ws://a:1 --messages 0",
             "ws://a:1 --size 0",
+            "ws://a:1 --reads 100%",
+            "ws://a:1 --reads x",
             "ws://a:1 --senders answers-only --listeners 1",
         ] {
             assert!(setup(line).is_err(), "{line:?}");

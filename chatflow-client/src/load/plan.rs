@@ -175,6 +175,7 @@ pub(super) mod tests {
             mix: [90, 5, 5],
             size: None,
             rate: None,
+            reads: 0.0,
             listeners: 0,
             senders: super::super::args::Senders::Members,
             duration: None,

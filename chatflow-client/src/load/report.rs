@@ -26,6 +26,8 @@ pub(super) struct Times {
     pub(super) warmup_us: u64,
     /// How long the members took to see the rest.
     pub(super) drain_us: u64,
+    /// Reads that were answered or failed in the measured part.
+    pub(super) reads: u64,
 }
 
 /// A latency's distribution, milliseconds.
@@ -64,6 +66,57 @@ impl Display for Latency {
     }
 }
 
+/// What came of the reads.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ReadFigures {
+    succeeded: u64,
+    failed: u64,
+    reads_per_second: f64,
+    /// Reads and messages.
+    requests_per_second: f64,
+    latency_ms: Latency,
+    latency_ms_of: BTreeMap<&'static str, Latency>,
+    errors: BTreeMap<String, Met>,
+}
+
+impl ReadFigures {
+    fn of(run: &Run, times: &Times, wall: f64, messages_per_second: f64) -> Option<Self> {
+        let questions = run.reads.latencies();
+        let mut all = questions.first()?.1.clone();
+        // Alike by construction, so their bounds fit.
+        for (_, latencies) in &questions[1..] {
+            let _ = all.add(latencies);
+        }
+        let reads_per_second = times.reads as f64 / wall;
+        Some(Self {
+            succeeded: all.len(),
+            failed: read(&run.reads.failed),
+            reads_per_second,
+            requests_per_second: reads_per_second + messages_per_second,
+            latency_ms: Latency::of(&all)?,
+            latency_ms_of: questions.iter().filter_map(|(name, latencies)| Some((*name, Latency::of(latencies)?))).collect(),
+            errors: run.reads.errors.lock().clone(),
+        })
+    }
+
+    fn write(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let Self { succeeded, failed, reads_per_second, requests_per_second, latency_ms, .. } = self;
+        writeln!(
+            f,
+            "reads          {succeeded} answered, {failed} failed, {reads_per_second:.0}/s; with messages {requests_per_second:.0} requests/s"
+        )?;
+        writeln!(f, "  all          {latency_ms}")?;
+        for (question, latency) in &self.latency_ms_of {
+            writeln!(f, "  {question:<12} {latency}")?;
+        }
+        for (question, Met { times, first }) in &self.errors {
+            writeln!(f, "  failed       {question}, {times} times, first: {first}")?;
+        }
+        Ok(())
+    }
+}
+
 /// Every figure of a run.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -90,6 +143,7 @@ pub(super) struct Report {
     last_member_latency_ms: Option<Latency>,
     /// How late messages were written, at a fixed rate.
     schedule_lag_ms: Option<Latency>,
+    reads: Option<ReadFigures>,
     /// Whether latency counts from when a message was due.
     open_loop: bool,
     /// Messages in flight at most, divided by the mean latency.
@@ -126,7 +180,7 @@ impl Report {
         // Messages of the warm-up are in the counts for each room, so the whole time is what they are divided by.
         let whole = wall + times.warmup_us as f64 / 1e6;
         Self {
-            passed: failed == 0 && violations.counts.is_empty() && !interrupted,
+            passed: failed == 0 && read(&run.reads.failed) == 0 && violations.counts.is_empty() && !interrupted,
             interrupted,
             sent,
             succeeded,
@@ -146,6 +200,7 @@ impl Report {
             answer_latency_ms: answer,
             last_member_latency_ms: Latency::of(&total.last_member),
             schedule_lag_ms: Latency::of(&total.lag),
+            reads: ReadFigures::of(run, &times, wall, rate),
             open_loop: setup.rate.is_some(),
             message_types: KINDS.into_iter().zip(total.kinds).collect(),
             room_messages: rooms().collect(),
@@ -186,6 +241,9 @@ impl Display for Report {
         }
         if let Some(latency) = &self.schedule_lag_ms {
             writeln!(f, "schedule       {latency} (from when it was due to the write: included above)")?;
+        }
+        if let Some(reads) = &self.reads {
+            reads.write(f)?;
         }
         match (self.littles_law_prediction, self.mean_in_flight) {
             (Some(law), _) if !self.open_loop => {
@@ -229,6 +287,13 @@ impl Display for Report {
 impl Report {
     fn write_verdict(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let total: u64 = self.violations.counts.values().sum();
+        let unread = self.reads.as_ref().map_or(0, |reads| reads.failed);
+        if unread > 0 {
+            writeln!(f, "FAILED: {unread} reads")?;
+        }
+        if total == 0 && self.failed == 0 && unread > 0 {
+            return Ok(());
+        }
         if total == 0 && self.failed == 0 {
             return writeln!(f, "nothing lost, repeated, altered or out of order");
         }

@@ -10,6 +10,7 @@ use super::args::Setup;
 use super::clock::Clock;
 use super::ledger::{Ledger, Truth};
 use super::plan::Plan;
+use super::reads::Reads;
 use super::sent::Sent;
 use super::stats::Stats;
 use super::violation::Violations;
@@ -39,6 +40,7 @@ pub(super) struct Run {
     pub(super) sent: Sent,
     pub(super) ledger: Ledger,
     pub(super) stats: Stats,
+    pub(super) reads: Reads,
     pub(super) violations: Violations,
     pub(super) phase: watch::Sender<Phase>,
     pub(super) interrupted: AtomicBool,
@@ -55,6 +57,7 @@ impl Run {
             sent: Sent::new(clock.wall_ms(0)),
             ledger: Ledger::new(setup.rooms, setup.listeners, setup.shared),
             stats: Stats::new(setup.rooms),
+            reads: Reads::new(setup.reads, setup.connections),
             violations: Violations::default(),
             phase: watch::Sender::new(Phase::Prepare),
             interrupted: AtomicBool::new(false),

@@ -14,9 +14,10 @@ use super::flight::{Due, Flight};
 use super::frame::{Frame, looks_like_answer};
 use super::ledger::{Acknowledged, Membership, Reader};
 use super::plan::KINDS;
+use super::reads::AHEAD;
 use super::reconnect::{NoWay, Route};
 use super::run::{Event, Phase, Run, chance};
-use super::stats::count;
+use super::stats::{count, read};
 use super::violation::Kind;
 use super::wire::{Ended, Socket};
 
@@ -211,6 +212,9 @@ impl Sender {
             }
             if let Some(hold) = self.hold {
                 return Ok(Next::At(hold));
+            }
+            if start_us.is_some() && !run.reads.let_write(read(&run.stats.sent)) {
+                return Ok(Next::At(now + AHEAD));
             }
             let mut from_us = now_us;
             if let (Some(rate), Some(start_us)) = (run.setup.rate, start_us) {

@@ -10,6 +10,7 @@ use tokio::task::JoinSet;
 use super::args::Senders;
 use super::csv::{CsvFile, Rows};
 use super::listener::{self, Listener};
+use super::reads;
 use super::report::Times;
 use super::run::{Event, Phase, Run};
 use super::sender::Sender;
@@ -57,6 +58,10 @@ pub(super) async fn perform(run: &Arc<Run>, csv: Option<&CsvFile>) -> Result<Tim
     }
     wait(&mut events, |e| matches!(e, Event::Ready), setup.connections).await?;
     times.start_us = run.clock.us(Instant::now());
+    run.reads.begin(run);
+    if run.reads.are_wanted() {
+        (0..setup.connections).for_each(|number| drop(tasks.spawn(reads::reader(Arc::clone(run), number as usize))));
+    }
     run.stats.begin(times.start_us);
     run.phase.send_if_modified(|phase| {
         let begin = *phase == Phase::Prepare;
@@ -68,6 +73,13 @@ pub(super) async fn perform(run: &Arc<Run>, csv: Option<&CsvFile>) -> Result<Tim
     let finished = wait(&mut events, |e| matches!(e, Event::Finished), setup.connections);
     send_for(run, finished).await?;
     times.end_us = run.clock.us(Instant::now());
+    times.reads = read(&run.reads.done);
+    run.phase.send_if_modified(|phase| {
+        matches!(*phase, Phase::Send { .. }) && {
+            *phase = Phase::Stop;
+            true
+        }
+    });
 
     drain(run).await;
     times.drain_us = run.clock.us(Instant::now()) - times.end_us;
