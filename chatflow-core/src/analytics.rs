@@ -6,6 +6,8 @@ use std::str::FromStr;
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
+#[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
+use crate::store::LARGEST_PAGE;
 use crate::{MessageId, Result, RoomId, Stored, Timestamp, UserId};
 
 const MINUTE: i64 = 60_000;
@@ -33,6 +35,12 @@ impl Minutes {
     /// Accepted earlier than this; `None` for no end.
     pub fn end(&self) -> Option<Timestamp> {
         self.end
+    }
+
+    /// The first and the last time in it.
+    #[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
+    pub(crate) fn bounds(&self) -> (i64, i64) {
+        (self.start.map_or(i64::MIN, |at| at.0), self.end.map_or(i64::MAX, |at| at.0.saturating_sub(1)))
     }
 
     /// Whether `at` is in it.
@@ -100,6 +108,41 @@ impl UserQuery {
     /// The newest `limit` messages.
     pub fn latest(limit: usize) -> Self {
         Self { after: None, before: None, start: None, end: None, limit, newest: true }
+    }
+
+    /// The first and the last place that it asks for; `None` when there is none.
+    #[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
+    pub(crate) fn bounds(&self) -> Option<(UserCursor, UserCursor)> {
+        let cursor = |at, id| UserCursor { at: Timestamp(at), id: MessageId::from_u128(id) };
+        let next = |after: UserCursor| match after.id.as_u128().checked_add(1) {
+            Some(id) => Some(cursor(after.at.0, id)),
+            None => Some(cursor(after.at.0.checked_add(1)?, 0)),
+        };
+        let previous = |before: UserCursor| match before.id.as_u128().checked_sub(1) {
+            Some(id) => Some(cursor(before.at.0, id)),
+            None => Some(cursor(before.at.0.checked_sub(1)?, u128::MAX)),
+        };
+        let first = self.after.map_or(Some(cursor(i64::MIN, 0)), next)?.max(cursor(self.start.map_or(i64::MIN, |at| at.0), 0));
+        let end = self.end.map_or(Some(i64::MAX), |end| end.0.checked_sub(1))?;
+        let last = self.before.map_or(Some(cursor(i64::MAX, u128::MAX)), previous)?.min(cursor(end, u128::MAX));
+        (first <= last).then_some((first, last))
+    }
+
+    /// How many rows a store looks for: one more than fit the page, to know whether there are more.
+    #[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
+    pub(crate) fn one_more(&self) -> i64 {
+        self.limit.clamp(1, LARGEST_PAGE) as i64 + 1
+    }
+
+    /// The page that `found` is, in the order in which it was asked for, of [`one_more`](Self::one_more) rows at most.
+    #[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
+    pub(crate) fn page(&self, mut found: Vec<Stored>) -> UserPage {
+        let more = found.len() as i64 >= self.one_more();
+        found.truncate(self.limit.clamp(1, LARGEST_PAGE));
+        if self.newest {
+            found.reverse();
+        }
+        UserPage::new(found, more)
     }
 }
 

@@ -32,5 +32,7 @@ async fn file_letters() -> dead_letters::Subject {
 
 chatflow_core::store_suite!(memory, memory_store);
 chatflow_core::store_suite!(sqlite, sqlite_store);
+chatflow_core::analytics_suite!(memory_analytics, memory_store);
+chatflow_core::analytics_suite!(sqlite_analytics, sqlite_store);
 chatflow_core::dead_letters_suite!(memory_dead_letters, memory_letters);
 chatflow_core::dead_letters_suite!(file_dead_letters, file_letters);

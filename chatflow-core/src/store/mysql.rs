@@ -1,5 +1,6 @@
 //! History in a MySQL or MariaDB database, which several nodes share.
 
+mod analytics;
 mod commit;
 mod failure;
 mod lease;
@@ -19,7 +20,7 @@ use tokio::time::timeout;
 use super::sql::{DatabaseConfig, Dialect, Pools, STATUS, slow, with};
 use super::{Exception, Lease, Located, Mark, MessageStore, Page, PageQuery, RoomSummary, SharedStore, StoreStatus, Stored};
 use crate::broker::Durability;
-use crate::{Error, ErrorKind, LogId, MessageId, NodeId, Position, Result, RoomId};
+use crate::{Analytics, Error, ErrorKind, LogId, MessageId, NodeId, Position, Result, RoomId};
 
 const ORIGIN: &str = "mysql";
 
@@ -147,6 +148,10 @@ impl MessageStore for MySqlStore {
     }
 
     fn shared(&self) -> Option<&dyn SharedStore> {
+        Some(self)
+    }
+
+    fn analytics(&self) -> Option<&dyn Analytics> {
         Some(self)
     }
 

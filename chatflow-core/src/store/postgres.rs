@@ -1,5 +1,6 @@
 //! History in a PostgreSQL database, which several nodes share.
 
+mod analytics;
 mod commit;
 mod failure;
 mod lease;
@@ -20,7 +21,7 @@ use tokio::time::timeout;
 use super::sql::{DatabaseConfig, Dialect, Pools, STATUS, slow, with};
 use super::{Exception, Lease, Located, Mark, MessageStore, Page, PageQuery, RoomSummary, SharedStore, StoreStatus, Stored};
 use crate::broker::Durability;
-use crate::{Error, ErrorKind, LogId, MessageId, NodeId, Position, Result, RoomId};
+use crate::{Analytics, Error, ErrorKind, LogId, MessageId, NodeId, Position, Result, RoomId};
 
 const ORIGIN: &str = "postgres";
 
@@ -133,6 +134,10 @@ impl MessageStore for PostgresStore {
     }
 
     fn shared(&self) -> Option<&dyn SharedStore> {
+        Some(self)
+    }
+
+    fn analytics(&self) -> Option<&dyn Analytics> {
         Some(self)
     }
 

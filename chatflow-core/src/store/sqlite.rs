@@ -1,5 +1,6 @@
 //! History in one SQLite file, on this machine, for this process.
 
+mod analytics;
 mod checkpoint;
 mod commit;
 mod failure;
@@ -24,7 +25,7 @@ use self::writer::{Health, Reply, Request, Writer};
 use super::exclusive::Exclusive;
 use super::{Exception, Lease, Located, MessageStore, Page, PageQuery, RoomSummary, StoreStatus, Stored, batch};
 use crate::broker::Durability;
-use crate::{Error, ErrorKind, LogId, MessageId, NodeId, Position, Result, RoomId};
+use crate::{Analytics, Error, ErrorKind, LogId, MessageId, NodeId, Position, Result, RoomId};
 
 const ORIGIN: &str = "sqlite";
 
@@ -171,6 +172,10 @@ impl MessageStore for SqliteStore {
     fn commits_under_way(&self) -> usize {
         // They go into the writer's queue, and together into its next transaction.
         COMMITS_UNDER_WAY
+    }
+
+    fn analytics(&self) -> Option<&dyn Analytics> {
+        Some(self)
     }
 
     async fn last_epoch(&self) -> Result<u64> {

@@ -28,3 +28,4 @@ async fn mysql_store() -> Subject {
 }
 
 chatflow_core::store_suite!(mysql, mysql_store, if: can_use::<MariaDb>());
+chatflow_core::analytics_suite!(analytics, mysql_store, if: can_use::<MariaDb>());

@@ -28,3 +28,4 @@ async fn postgres_store() -> Subject {
 }
 
 chatflow_core::store_suite!(postgres, postgres_store, if: can_use::<Postgres>());
+chatflow_core::analytics_suite!(analytics, postgres_store, if: can_use::<Postgres>());

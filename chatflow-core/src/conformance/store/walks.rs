@@ -3,31 +3,15 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+use super::super::dice::Dice;
 use super::{LOG, Subject, claim, message, room};
 use crate::store::{PageQuery, Stored};
 use crate::{Exception, Message, MessageId, MessageStore, Position, Timestamp};
 
 const ROOMS: [&str; 3] = ["red", "green", "blue"];
 
-/// Numbers that look random and are the same each time (SplitMix64).
-struct Dice(u64);
-
-impl Dice {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ (z >> 31)) % bound
-    }
-
-    fn one_in(&mut self, chances: u64) -> bool {
-        self.below(chances) == 0
-    }
-
-    fn room(&mut self) -> &'static str {
-        ROOMS[self.below(ROOMS.len() as u64) as usize]
-    }
+fn any_room(dice: &mut Dice) -> &'static str {
+    ROOMS[dice.below(ROOMS.len() as u64) as usize]
 }
 
 /// What the history should be.
@@ -94,7 +78,7 @@ async fn write(store: &dyn MessageStore, dice: &mut Dice, commits: usize) -> Mod
                     false => Position::new(position.epoch, position.offset + 1 + u128::from(dice.below(3))),
                 };
                 number += 1;
-                let mut fresh = message(&room(dice.room()), number);
+                let mut fresh = message(&room(any_room(dice)), number);
                 // Nodes have clocks of their own: times are not quite in order.
                 fresh.at.0 += dice.below(20) as i64;
                 let known = model.firsts.values().nth(dice.below(model.firsts.len().max(1) as u64) as usize);
@@ -149,13 +133,13 @@ async fn walk(store: &dyn MessageStore, name: &str, newest: bool, dice: &mut Dic
 /// model has in the end.
 pub async fn g5_walks_beside_a_writer_skip_and_repeat_nothing(subject: &Subject) {
     let store = subject.store.clone();
-    let writer = tokio::spawn(async move { write(&*store, &mut Dice(1), 150).await });
+    let writer = tokio::spawn(async move { write(&*store, &mut Dice::new(1), 150).await });
     let readers = (0..4u64).map(|reader| {
-        let (store, mut dice) = (Arc::clone(&subject.store), Dice(100 + reader));
+        let (store, mut dice) = (Arc::clone(&subject.store), Dice::new(100 + reader));
         tokio::spawn(async move {
             let mut walks = Vec::new();
             for _ in 0..40 {
-                let (name, newest) = (dice.room(), dice.one_in(2));
+                let (name, newest) = (any_room(&mut dice), dice.one_in(2));
                 walks.push((name, newest, walk(&*store, name, newest, &mut dice).await));
             }
             walks
@@ -174,7 +158,7 @@ pub async fn g5_walks_beside_a_writer_skip_and_repeat_nothing(subject: &Subject)
 
 /// Guarantee 5: any combination of bounds in position and time, from either end.
 pub async fn g5_any_page_is_what_the_model_says(subject: &Subject) {
-    let mut dice = Dice(2);
+    let mut dice = Dice::new(2);
     let model = write(&*subject.store, &mut dice, 60).await;
     let positions: Vec<_> = model.rows.keys().copied().collect();
     for _ in 0..300 {
@@ -191,7 +175,7 @@ pub async fn g5_any_page_is_what_the_model_says(subject: &Subject) {
             limit: 1 + dice.below(40) as usize,
             newest: dice.one_in(2),
         };
-        let name = dice.room();
+        let name = any_room(&mut dice);
         let page = subject.store.page(LOG, &room(name), &query).await.expect("a healthy store can be read");
         assert_eq!((page.messages, page.more, page.through), {
             let (rows, more) = model.page(name, &query);

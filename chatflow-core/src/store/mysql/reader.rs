@@ -125,7 +125,7 @@ pub(super) async fn page(db: &mut MySqlConnection, log: LogId, room: &RoomId, qu
     Ok(Page::new(found, more, through, since))
 }
 
-fn stored(row: &MySqlRow, position: Position, room: &RoomId) -> Result<Stored> {
+pub(super) fn stored(row: &MySqlRow, position: Position, room: &RoomId) -> Result<Stored> {
     let text = |column| {
         let bytes: &[u8] = get(row, column)?;
         ByteString::try_from(bytes).map_err(|error| Error::new(ErrorKind::Corrupt, ORIGIN, "a text is not UTF-8").with_source(error))
@@ -146,11 +146,11 @@ fn stored(row: &MySqlRow, position: Position, room: &RoomId) -> Result<Stored> {
     Ok(Stored { position, message })
 }
 
-fn room(name: &[u8]) -> Result<RoomId> {
+pub(super) fn room(name: &[u8]) -> Result<RoomId> {
     let name = String::from_utf8_lossy(name);
     RoomId::new(&name).map_err(|error| Error::new(ErrorKind::Corrupt, ORIGIN, "a room has an impossible name").with_source(error))
 }
 
-fn get<'r, T: sqlx::Decode<'r, sqlx::MySql> + sqlx::Type<sqlx::MySql>>(row: &'r MySqlRow, column: usize) -> Result<T> {
+pub(super) fn get<'r, T: sqlx::Decode<'r, sqlx::MySql> + sqlx::Type<sqlx::MySql>>(row: &'r MySqlRow, column: usize) -> Result<T> {
     row.try_get(column).map_err(failure::error)
 }

@@ -7,7 +7,7 @@ use crate::{Error, ErrorKind, Result};
 
 /// Each takes the schema one version on; its place in the list is the version, kept in `chatflow_meta`. Only ever append. The database
 /// can't take back what changes a table, so each statement may be there already.
-const MIGRATIONS: &[&str] = &[include_str!("schema/1.sql")];
+const MIGRATIONS: &[&str] = &[include_str!("schema/1.sql"), include_str!("schema/2.sql")];
 
 /// Held while the schema is changed, so that of nodes that start together one does it.
 const LOCK: &str = "chatflow";
@@ -23,7 +23,12 @@ const RIGHTS: &[(&str, &str, &str)] = &[
     ("chatflow_rooms", "INSERT", "INSERT INTO chatflow_rooms SELECT * FROM chatflow_rooms WHERE false"),
     ("chatflow_rooms", "UPDATE", "UPDATE chatflow_rooms SET last = last WHERE false"),
     ("chatflow_messages", "SELECT", "SELECT 1 FROM chatflow_messages LIMIT 0"),
-    ("chatflow_messages", "INSERT", "INSERT INTO chatflow_messages SELECT * FROM chatflow_messages WHERE false"),
+    (
+        "chatflow_messages",
+        "INSERT",
+        "INSERT INTO chatflow_messages (id, digest, at, session, room, place, sender, kind, node, origin, body)
+      SELECT id, digest, at, session, room, place, sender, kind, node, origin, body FROM chatflow_messages WHERE false",
+    ),
 ];
 
 /// Makes what is missing; nothing, and without any right to, where the schema is current. How many steps that took.
@@ -44,7 +49,11 @@ pub(super) async fn migrate(db: &mut MySqlConnection) -> Result<usize> {
     let version = version(db).await?.unwrap_or(0);
     let missing = MIGRATIONS.get(version..).ok_or_else(|| newer(version))?;
     for statement in missing.iter().flat_map(|migration| migration.split(";\n")) {
-        db.execute(statement).await.map_err(failure::opening)?;
+        match db.execute(statement).await {
+            // A column or key that is there, or gone, already.
+            Err(error) if matches!(failure::number(&error), 1060 | 1061 | 1091) => {}
+            done => _ = done.map_err(failure::opening)?,
+        }
     }
     if !missing.is_empty() {
         let keep = "INSERT INTO chatflow_meta (name, value) VALUES ('identity', ?), ('probe', '') ON DUPLICATE KEY UPDATE name = name";

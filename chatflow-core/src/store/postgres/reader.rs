@@ -108,7 +108,7 @@ pub(super) async fn page(db: &mut PgConnection, log: LogId, room: &RoomId, query
     Ok(Page::new(found, more, through, since))
 }
 
-fn stored(row: &PgRow, position: Position, room: &RoomId) -> Result<Stored> {
+pub(super) fn stored(row: &PgRow, position: Position, room: &RoomId) -> Result<Stored> {
     let text = |column| get(row, column).map(plain);
     let message = Message {
         id: get(row, 3)?,
@@ -125,10 +125,10 @@ fn stored(row: &PgRow, position: Position, room: &RoomId) -> Result<Stored> {
     Ok(Stored { position, message })
 }
 
-fn room(name: &str) -> Result<RoomId> {
+pub(super) fn room(name: &str) -> Result<RoomId> {
     RoomId::new(name).map_err(|error| Error::new(ErrorKind::Corrupt, ORIGIN, "a room has an impossible name").with_source(error))
 }
 
-fn get<'r, T: sqlx::Decode<'r, sqlx::Postgres> + sqlx::Type<sqlx::Postgres>>(row: &'r PgRow, column: usize) -> Result<T> {
+pub(super) fn get<'r, T: sqlx::Decode<'r, sqlx::Postgres> + sqlx::Type<sqlx::Postgres>>(row: &'r PgRow, column: usize) -> Result<T> {
     row.try_get(column).map_err(failure::error)
 }

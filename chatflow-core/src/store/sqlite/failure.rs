@@ -20,6 +20,7 @@ pub(super) fn error(error: &rusqlite::Error) -> Error {
         Some(SystemIoFailure | FileLockingProtocolFailed) => (ErrorKind::Unavailable, "the disk failed"),
         Some(ReadOnly | PermissionDenied) => (ErrorKind::Unavailable, "the database can't be written"),
         Some(CannotOpen) => (ErrorKind::Unavailable, "the database can't be opened"),
+        Some(OperationInterrupted) => (ErrorKind::Timeout, "the answer takes too long"),
         Some(OutOfMemory) => (ErrorKind::Unavailable, "out of memory"),
         Some(TooBig | ConstraintViolation | TypeMismatch) => (ErrorKind::Invalid, "the row can't be stored"),
         Some(DatabaseCorrupt) => (ErrorKind::Corrupt, "the database is damaged"),

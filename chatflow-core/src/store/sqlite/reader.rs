@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::thread::{Builder, JoinHandle};
+use std::time::{Duration, Instant};
 
 use bytestring::ByteString;
 use parking_lot::Mutex;
@@ -19,11 +20,17 @@ pub(super) type Job = Box<dyn FnOnce(&Connection) + Send>;
 /// Jobs that may wait for each reader.
 const WAITING: usize = 64;
 
+/// How long one of them may take, as in a database that nodes share.
+const LONGEST: Duration = Duration::from_secs(5);
+
+/// Instructions of SQLite's between two looks at the clock, well under a millisecond.
+const LOOK: i32 = 10_000;
+
 /// One thread for each of `connections`. They end when the sender is gone and what was sent is done.
 pub(super) fn spawn(connections: Vec<Connection>, lock: &Arc<Exclusive>) -> std::io::Result<(mpsc::Sender<Job>, Vec<JoinHandle<()>>)> {
     let (sender, jobs) = mpsc::channel::<Job>(WAITING * connections.len());
     let jobs = Arc::new(Mutex::new(jobs));
-    let spawn = |db: Connection| {
+    let spawn = |mut db: Connection| {
         let (jobs, lock) = (jobs.clone(), lock.clone());
         Builder::new().name("sqlite-reader".into()).spawn(move || {
             let _lock = lock;
@@ -31,6 +38,10 @@ pub(super) fn spawn(connections: Vec<Connection>, lock: &Arc<Exclusive>) -> std:
                 // Whoever waits for a job holds the lock, the others wait for the lock: the same to them.
                 let job = jobs.lock().blocking_recv();
                 let Some(job) = job else { break };
+                let begun = Instant::now();
+                if let Err(error) = db.progress_handler(LOOK, Some(move || begun.elapsed() > LONGEST)) {
+                    tracing::warn!(%error, "a reader of the history has no bound on its time");
+                }
                 job(&db);
             }
         })
@@ -65,10 +76,7 @@ pub(super) fn rooms(db: &Connection, after: &str, limit: usize) -> rusqlite::Res
     let sql = "SELECT name, last FROM rooms WHERE name > ? AND last IS NOT NULL ORDER BY name LIMIT ?";
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
     let mut statement = db.prepare_cached(sql)?;
-    let rows = statement.query_map(params![after, limit], |row| {
-        let room = RoomId::new(row.get_ref(0)?.as_str()?).map_err(|error| unreadable(0, error))?;
-        Ok(RoomSummary::new(room, Timestamp(row.get(1)?)))
-    })?;
+    let rows = statement.query_map(params![after, limit], |row| Ok(RoomSummary::new(room(row, 0)?, Timestamp(row.get(1)?))))?;
     rows.collect()
 }
 
@@ -76,10 +84,8 @@ pub(super) fn locate(db: &Connection, ids: &[MessageId]) -> rusqlite::Result<Vec
     let sql = "SELECT m.epoch, m.\"offset\", r.name, m.digest FROM messages m JOIN rooms r ON r.id = m.room WHERE m.id = ?";
     let mut statement = db.prepare_cached(sql)?;
     let mut located = |id: &MessageId| {
-        let found = statement.query_row([&id.as_bytes()[..]], |row| {
-            let room = RoomId::new(row.get_ref(2)?.as_str()?).map_err(|error| unreadable(2, error))?;
-            Ok(Located::new(place::position(row, 0)?, room, row.get::<_, i64>(3)? as u64))
-        });
+        let found = statement
+            .query_row([&id.as_bytes()[..]], |row| Ok(Located::new(place::position(row, 0)?, room(row, 2)?, row.get::<_, i64>(3)? as u64)));
         found.optional()
     };
     ids.iter().map(&mut located).collect()
@@ -130,7 +136,7 @@ pub(super) fn page(db: &Connection, log: LogId, room: &RoomId, query: &PageQuery
     Ok(Page::new(found, more, through, since))
 }
 
-fn stored(row: &Row<'_>, room: &RoomId) -> rusqlite::Result<Stored> {
+pub(super) fn stored(row: &Row<'_>, room: &RoomId) -> rusqlite::Result<Stored> {
     let text = |column| row.get_ref(column)?.as_str().map(ByteString::from).map_err(|error| unreadable(column, error));
     let message = Message {
         id: MessageId::from_slice(row.get_ref(2)?.as_blob()?).map_err(|error| unreadable(2, error))?,
@@ -145,6 +151,10 @@ fn stored(row: &Row<'_>, room: &RoomId) -> rusqlite::Result<Stored> {
         body: row.get_ref(10)?.as_blob()?.to_vec().into(),
     };
     Ok(Stored { position: place::position(row, 0)?, message })
+}
+
+pub(super) fn room(row: &Row<'_>, column: usize) -> rusqlite::Result<RoomId> {
+    RoomId::new(row.get_ref(column)?.as_str()?).map_err(|error| unreadable(column, error))
 }
 
 fn unreadable(column: usize, error: impl std::error::Error + Send + Sync + 'static) -> rusqlite::Error {

@@ -1,0 +1,71 @@
+//! The suite for [`Analytics`]: each case cites the guarantee that it tests. It is run on the stores that the
+//! [store suite](super::store) is run on.
+//!
+//! ```
+//! use std::sync::Arc;
+//!
+//! use chatflow_core::conformance::store::Subject;
+//! use chatflow_core::store::MemoryStore;
+//!
+//! async fn fresh() -> Subject {
+//!     Subject::new(Arc::new(MemoryStore::new()))
+//! }
+//!
+//! chatflow_core::analytics_suite!(memory, fresh);
+//! # fn main() {}
+//! ```
+
+mod figures;
+mod history;
+mod names;
+mod walks;
+
+pub use figures::*;
+pub use names::*;
+pub use walks::*;
+
+use super::store::Subject;
+use crate::{Analytics, MessageStore};
+
+/// The store as one that can be asked.
+fn analytics(store: &dyn MessageStore) -> &dyn Analytics {
+    store.analytics().expect("a store that is held against this suite can be asked")
+}
+
+/// Makes a `#[tokio::test]` of each case of the [analytics suite](crate::conformance::analytics), in a module `$name`. `$fresh` is an async
+/// function that gives an empty store as a [`Subject`](crate::conformance::store::Subject). With `if: $there`, a case passes over what it
+/// needs when that expression is false.
+#[macro_export]
+macro_rules! analytics_suite {
+    ($name:ident, $fresh:ident) => {
+        $crate::analytics_suite!($name, $fresh, if: true);
+    };
+    ($name:ident, $fresh:ident, if: $there:expr) => {
+        $crate::analytics_suite!(@cases $name, $fresh, $there,
+            g1_any_question_is_answered_as_the_model_does
+            g1_what_did_not_become_a_row_counts_nowhere
+            g1_a_range_ends_where_its_minutes_do
+            g1_nothing_was_said_by_nobody
+            g2_walks_beside_writers_skip_and_repeat_nothing
+            g3_any_name_is_its_own_user
+            g3_equal_numbers_are_in_the_order_of_the_names_bytes
+            g4_no_list_is_longer_than_the_largest_page
+            g5_answers_come_beside_commits
+        );
+    };
+    (@cases $name:ident, $fresh:ident, $there:expr, $($case:ident)*) => {
+        mod $name {
+            $(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $case() {
+                    #[allow(unused_imports)]
+                    use super::*;
+                    if !$there {
+                        return;
+                    }
+                    $crate::conformance::analytics::$case(&super::$fresh().await).await;
+                }
+            )*
+        }
+    };
+}

@@ -1,0 +1,161 @@
+//! Questions about users and numbers, answered from the rows.
+
+use async_trait::async_trait;
+use sqlx::postgres::{PgArguments, PgRow};
+use sqlx::query::Query;
+use sqlx::{PgConnection, Postgres};
+
+use super::reader::{get, room, stored};
+use super::text::{escaped, plain};
+use super::{ORIGIN, PostgresStore, failure, place};
+use crate::analytics::{Analytics, Counted, Minutes, Participation, Step, UserPage, UserQuery, UserRoom};
+use crate::store::LARGEST_PAGE;
+use crate::store::sql::with;
+use crate::{Result, RoomId, Timestamp, UserId};
+
+#[async_trait]
+impl Analytics for PostgresStore {
+    async fn user_messages(&self, user: &UserId, query: &UserQuery) -> Result<UserPage> {
+        with!(self.pools, reader, |db| user_messages(db, user, query))
+    }
+
+    async fn user_rooms(&self, user: &UserId, after: Option<&RoomId>, limit: usize) -> Result<Counted<Vec<UserRoom>>> {
+        with!(self.pools, reader, |db| user_rooms(db, user, after, limit))
+    }
+
+    async fn active_users(&self, range: Minutes) -> Result<Counted<u64>> {
+        with!(self.pools, reader, |db| active_users(db, range))
+    }
+
+    async fn top_users(&self, range: Minutes, limit: usize) -> Result<Counted<Vec<(UserId, u64)>>> {
+        with!(self.pools, reader, |db| top_users(db, range, limit))
+    }
+
+    async fn top_rooms(&self, range: Minutes, limit: usize) -> Result<Counted<Vec<(RoomId, u64)>>> {
+        with!(self.pools, reader, |db| top_rooms(db, range, limit))
+    }
+
+    async fn message_rate(&self, range: Minutes, step: Step, limit: usize) -> Result<Counted<Vec<(Timestamp, u64)>>> {
+        with!(self.pools, reader, |db| message_rate(db, range, step, limit))
+    }
+
+    async fn participation(&self, range: Minutes, limit: usize) -> Result<Counted<Participation>> {
+        with!(self.pools, reader, |db| participation(db, range, limit))
+    }
+}
+
+/// A name's bytes, by which names are ordered: escapes order otherwise. No other backslash is left when `\1` stands in for one.
+macro_rules! bytes_of_sender {
+    () => {
+        r"CASE strpos(sender, '\') WHEN 0 THEN convert_to(sender, 'UTF8')
+          ELSE decode(replace(replace(replace(sender, '\\', '\1'), '\0', '\000'), '\1', '\134'), 'escape') END"
+    };
+}
+
+/// The statement of a user's page. It walks the index by sender and time in its order and sorts no more than what shares a time.
+pub(super) fn user_messages_sql(newest: bool) -> &'static str {
+    macro_rules! page {
+        ($order:literal) => {
+            concat!(
+                "SELECT NULL, NULL, place, id, digest, at, sender, kind, node, session, origin, body, room FROM chatflow_messages
+                 WHERE sender = $1 AND at BETWEEN $2 AND $4 AND (at, id) >= ($2, $3) AND (at, id) <= ($4, $5) ORDER BY at ",
+                $order,
+                ", id ",
+                $order,
+                " LIMIT $6"
+            )
+        };
+    }
+    if newest { page!("DESC") } else { page!("ASC") }
+}
+
+/// Planned for what is asked, each time: a user with a million messages is not read as the average one.
+fn planned(sql: &str) -> Query<'_, Postgres, PgArguments> {
+    sqlx::query(sql).persistent(false)
+}
+
+/// The same with the range bound as $1 and $2.
+fn ranged(sql: &str, range: Minutes) -> Query<'_, Postgres, PgArguments> {
+    let (first, last) = range.bounds();
+    planned(sql).bind(first).bind(last)
+}
+
+async fn all(db: &mut PgConnection, query: Query<'_, Postgres, PgArguments>) -> Result<Vec<PgRow>> {
+    query.fetch_all(db).await.map_err(failure::error)
+}
+
+fn most(limit: usize) -> i64 {
+    limit.min(LARGEST_PAGE) as i64
+}
+
+fn count(row: &PgRow, column: usize) -> Result<u64> {
+    Ok(get::<i64>(row, column)?.unsigned_abs())
+}
+
+async fn user_messages(db: &mut PgConnection, user: &UserId, query: &UserQuery) -> Result<UserPage> {
+    let Some((first, last)) = query.bounds() else { return Ok(UserPage::default()) };
+    let statement = planned(user_messages_sql(query.newest)).bind(escaped(user));
+    let statement = statement.bind(first.at.0).bind(first.id).bind(last.at.0).bind(last.id).bind(query.one_more());
+    let row = |row: &PgRow| stored(row, place(get(row, 2)?)?, &room(get(row, 12)?)?);
+    let found = all(db, statement).await?.iter().map(row).collect::<Result<_>>()?;
+    Ok(query.page(found))
+}
+
+async fn user_rooms(db: &mut PgConnection, user: &UserId, after: Option<&RoomId>, limit: usize) -> Result<Counted<Vec<UserRoom>>> {
+    let sql = "SELECT room, count(*), max(at) FROM chatflow_messages WHERE sender = $1 AND room > $2 GROUP BY room ORDER BY room LIMIT $3";
+    let query = planned(sql).bind(escaped(user)).bind(after.map_or("", RoomId::as_str)).bind(most(limit));
+    let rooms = |row: &PgRow| Ok(UserRoom::new(room(get(row, 0)?)?, count(row, 1)?, Timestamp(get(row, 2)?)));
+    Ok(Counted::new(all(db, query).await?.iter().map(rooms).collect::<Result<_>>()?, None))
+}
+
+async fn active_users(db: &mut PgConnection, range: Minutes) -> Result<Counted<u64>> {
+    let sql = "SELECT count(*) FROM (SELECT FROM chatflow_messages WHERE at BETWEEN $1 AND $2 GROUP BY sender) active";
+    let row = ranged(sql, range).fetch_one(db).await.map_err(failure::error)?;
+    Ok(Counted::new(count(&row, 0)?, None))
+}
+
+async fn top_users(db: &mut PgConnection, range: Minutes, limit: usize) -> Result<Counted<Vec<(UserId, u64)>>> {
+    let sql = concat!(
+        "SELECT sender, count(*) FROM chatflow_messages WHERE at BETWEEN $1 AND $2 GROUP BY sender ORDER BY 2 DESC, ",
+        bytes_of_sender!(),
+        " LIMIT $3"
+    );
+    let rows = all(db, ranged(sql, range).bind(most(limit))).await?;
+    Ok(Counted::new(rows.iter().map(|row| Ok((plain(get(row, 0)?), count(row, 1)?))).collect::<Result<_>>()?, None))
+}
+
+async fn top_rooms(db: &mut PgConnection, range: Minutes, limit: usize) -> Result<Counted<Vec<(RoomId, u64)>>> {
+    let sql = "SELECT room, count(*) FROM chatflow_messages WHERE at BETWEEN $1 AND $2 GROUP BY room ORDER BY 2 DESC, 1 LIMIT $3";
+    let rows = all(db, ranged(sql, range).bind(most(limit))).await?;
+    Ok(Counted::new(rows.iter().map(|row| Ok((room(get(row, 0)?)?, count(row, 1)?))).collect::<Result<_>>()?, None))
+}
+
+async fn message_rate(db: &mut PgConnection, range: Minutes, step: Step, limit: usize) -> Result<Counted<Vec<(Timestamp, u64)>>> {
+    let sql = "SELECT at - (at % $3 + $3) % $3, count(*) FROM chatflow_messages WHERE at BETWEEN $1 AND $2
+               GROUP BY 1 ORDER BY 1 DESC LIMIT $4";
+    let mut rows = all(db, ranged(sql, range).bind(step.milliseconds()).bind(most(limit))).await?;
+    rows.reverse();
+    Ok(Counted::new(rows.iter().map(|row| Ok((Timestamp(get(row, 0)?), count(row, 1)?))).collect::<Result<_>>()?, None))
+}
+
+async fn participation(db: &mut PgConnection, range: Minutes, limit: usize) -> Result<Counted<Participation>> {
+    let sql = concat!(
+        "WITH pairs AS MATERIALIZED (SELECT sender, room FROM chatflow_messages WHERE at BETWEEN $1 AND $2 GROUP BY sender, room),
+            users AS MATERIALIZED (SELECT sender, count(*) AS n FROM pairs GROUP BY sender),
+            rooms AS MATERIALIZED (SELECT room, count(*) AS n FROM pairs GROUP BY room)
+         (SELECT 0, '', (SELECT count(*) FROM users), (SELECT count(*) FROM rooms), (SELECT count(*) FROM pairs))
+         UNION ALL (SELECT 1, room, n, 0, 0 FROM rooms ORDER BY n DESC, room LIMIT $3)
+         UNION ALL (SELECT 2, sender, n, 0, 0 FROM users ORDER BY n DESC, ",
+        bytes_of_sender!(),
+        " LIMIT $3)"
+    );
+    let mut found = Participation::default();
+    for row in &all(db, ranged(sql, range).bind(most(limit))).await? {
+        match get::<i32>(row, 0)? {
+            0 => (found.users, found.rooms, found.pairs) = (count(row, 2)?, count(row, 3)?, count(row, 4)?),
+            1 => found.fullest.push((room(get(row, 1)?)?, count(row, 2)?)),
+            _ => found.busiest.push((plain(get(row, 1)?), count(row, 2)?)),
+        }
+    }
+    Ok(Counted::new(found, None))
+}
