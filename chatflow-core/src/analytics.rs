@@ -184,19 +184,29 @@ impl UserRoom {
 }
 
 /// An answer that was counted, and how far.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Counted<T> {
     /// The answer.
     pub value: T,
-    /// Everything that was accepted before this time is counted, later messages perhaps; `None` when every row is.
+    /// Everything that was accepted before this time is counted, later messages perhaps; `None` when every row is that there was
+    /// when it was counted.
     pub as_of: Option<Timestamp>,
+    /// When it was counted, by the clock of the node that did: an answer out of a cache is older than its question.
+    pub at: Timestamp,
+}
+
+/// Two answers that say the same are equal, whenever they were counted.
+impl<T: PartialEq> PartialEq for Counted<T> {
+    fn eq(&self, other: &Self) -> bool {
+        self.value == other.value && self.as_of == other.as_of
+    }
 }
 
 impl<T> Counted<T> {
-    /// An answer; stores make them.
+    /// An answer that was counted just now; stores make them.
     pub fn new(value: T, as_of: Option<Timestamp>) -> Self {
-        Self { value, as_of }
+        Self { value, as_of, at: Timestamp::now() }
     }
 }
 

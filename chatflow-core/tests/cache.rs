@@ -39,6 +39,13 @@ async fn sqlite_() -> Subject {
     Subject::new(open().await).reopening(open).keeping(folder)
 }
 
+/// Whose figures are counted for everybody who asks: what the suite compares must not be a moment old.
+async fn counting_anew() -> Subject {
+    let config = CacheConfig::default().with_figures(Duration::ZERO);
+    Subject::new(Arc::new(CachedStore::new(Arc::new(MemoryStore::new()), &config)))
+}
+
+chatflow_core::analytics_suite!(analytics, counting_anew);
 chatflow_core::store_suite!(memory, memory_);
 chatflow_core::store_suite!(sqlite, sqlite_);
 
@@ -158,10 +165,13 @@ async fn figures_are_counted_once_for_a_while_and_say_when() {
     let (hour, none) = (Duration::from_secs(3_600), Duration::ZERO);
     let (kept, fresh) = (CachedStore::new(store.clone(), &config(hour)), CachedStore::new(store.clone(), &config(none)));
     let lease = store.claim(LOG, &NodeId::from_static("a")).await.unwrap();
+    let mut first = None;
     for (offset, users) in [(1, 1), (2, 2), (3, 3)] {
         store.commit(&lease, &batch("a", offset..=offset), at(offset)).await.unwrap();
         assert_eq!(fresh.active_users(Minutes::default()).await.unwrap().value, users);
-        assert_eq!(kept.active_users(Minutes::default()).await.unwrap().value, 1, "as it was counted first");
+        let counted = kept.active_users(Minutes::default()).await.unwrap();
+        assert_eq!(counted.value, 1, "as it was counted first");
+        assert_eq!(*first.get_or_insert(counted.at), counted.at, "and it says so");
     }
     assert_eq!((kept.stats().figure_hits, kept.stats().figure_misses), (2, 1));
     let other = Minutes::covering(None, Some(chatflow_core::Timestamp(0)));
