@@ -181,7 +181,8 @@ impl Pipeline {
                     continue;
                 }
                 event = events.next(), if under_way.has_room() => event,
-                () = tokio::time::sleep_until(renew) => {
+                // A commit renews the lease itself, and holds what a renewal would wait for.
+                () = tokio::time::sleep_until(renew), if under_way.is_empty() => {
                     self.store.renew(lease).await?;
                     renew = Instant::now() + every;
                     continue;

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use chatflow_core::broker::memory::{InMemoryBroker, MemoryBrokerConfig};
 use chatflow_core::store::MemoryDeadLetters;
-use chatflow_core::{DeadLetters, Engine, LogId, Message, MessageStore, PageQuery, RoomId, Settings, Stored};
+use chatflow_core::{Ack, DeadLetters, Draft, Engine, LogId, Message, MessageStore, PageQuery, RoomId, Settings, Stored, kind};
 use faulty::Faulty;
 use support::{Client, request, text, v1};
 
@@ -118,6 +118,24 @@ async fn commits_that_overtake_one_another_or_fail_leave_no_hole() {
     }
     assert_eq!(texts(&engine).await, wanted);
     assert_eq!(engine.stats().persisted, 400, "each row is counted once");
+}
+
+/// A renewal would wait for the commit, in a database for the lock on the log's row, and give up before a long one is done.
+#[tokio::test(start_paused = true)]
+async fn a_lease_is_not_renewed_while_a_commit_is_under_way() {
+    let store = Arc::new(Faulty { slow: Some(Duration::from_secs(60)), ..Faulty::default() });
+    let engine = Engine::builder().store(store.clone()).build().await.unwrap();
+    let said = Draft {
+        sender: "1".into(),
+        name: "robot".into(),
+        kind: kind::TEXT,
+        text: "hello".into(),
+        timestamp: "2026-11-20T12:00:00Z".into(),
+        ..Draft::default()
+    };
+    engine.publish(&seven(), said, Ack::Persisted).await.unwrap();
+    assert!(!store.renewed_meanwhile.load(SeqCst));
+    assert_eq!(texts(&engine).await, ["hello"]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -4,6 +4,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use chatflow_core::broker::Durability;
 use chatflow_core::store::{MemoryStore, RoomSummary, StoreStatus};
@@ -22,6 +24,11 @@ pub struct Faulty {
     /// Commits overtake one another, and every fifth fails.
     pub unruly: bool,
     pub commits: AtomicUsize,
+    /// How long a commit takes.
+    pub slow: Option<Duration>,
+    pub committing: AtomicBool,
+    /// The lease was renewed while a commit was under way.
+    pub renewed_meanwhile: AtomicBool,
     /// Pages that are being read, and the most that ever were.
     pub reading: AtomicUsize,
     pub most_reading: AtomicUsize,
@@ -57,6 +64,7 @@ impl MessageStore for Faulty {
     }
 
     async fn renew(&self, lease: &Lease) -> Result<()> {
+        self.renewed_meanwhile.fetch_or(self.committing.load(SeqCst), SeqCst);
         self.store.renew(lease).await
     }
 
@@ -70,6 +78,13 @@ impl MessageStore for Faulty {
         }
         if batch.iter().any(Self::is_poison) {
             return Err(Error::new(ErrorKind::Invalid, "test", "there is poison in it"));
+        }
+        if let Some(time) = self.slow {
+            self.committing.store(true, SeqCst);
+            tokio::time::sleep(time).await;
+            let committed = self.store.commit(lease, batch, through).await;
+            self.committing.store(false, SeqCst);
+            return committed;
         }
         if self.unruly {
             let commit = self.commits.fetch_add(1, SeqCst);
