@@ -7,13 +7,20 @@ use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 
+mod analytics;
 mod chat;
 mod check;
+mod dead_letters;
+mod history;
 mod load;
 mod nodes;
+mod pages;
+mod servers;
+mod table;
 mod terminal;
+mod users;
 
-/// Chat on a ChatFlow server, check it, load it.
+/// Chat on a ChatFlow server, check it, load it, ask it.
 ///
 /// Exit codes: 0 done; 1 the work failed; 2 usage; 130 interrupted.
 #[derive(Debug, Parser)]
@@ -33,6 +40,14 @@ enum Command {
     Load(load::Args),
     /// The live nodes, and how much each has to do.
     Nodes(nodes::Args),
+    /// What was said in a room.
+    History(history::Args),
+    /// What somebody said, and where.
+    Users(users::Args),
+    /// Who said how much, and where.
+    Analytics(analytics::Args),
+    /// What was accepted and could not be stored.
+    DeadLetters(dead_letters::Args),
 }
 
 #[tokio::main]
@@ -42,6 +57,10 @@ async fn main() -> ExitCode {
         Command::Check(args) => check::run(args).await,
         Command::Load(args) => load::run(args).await,
         Command::Nodes(args) => nodes::run(args).await,
+        Command::History(args) => history::run(args).await,
+        Command::Users(args) => users::run(args).await,
+        Command::Analytics(args) => analytics::run(args).await,
+        Command::DeadLetters(args) => dead_letters::run(args).await,
     }
 }
 

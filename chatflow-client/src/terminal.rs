@@ -44,9 +44,9 @@ impl Paint {
     }
 }
 
-/// Prints a line. Whoever reads it may have gone (`| head -1`); that is no reason to fall over.
-pub(crate) fn print(line: &str) {
-    let _ = writeln!(io::stdout(), "{line}");
+/// Prints a line. Whoever reads it may have gone (`| head -1`): that is no reason to fall over, but one to end.
+pub(crate) fn print(line: &str) -> bool {
+    writeln!(io::stdout(), "{line}").is_ok()
 }
 
 /// `text` on one line and harmless: control characters (a terminal would obey them), and marks that hide or turn

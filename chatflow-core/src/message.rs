@@ -2,6 +2,7 @@
 
 use std::borrow::Borrow;
 use std::fmt;
+use std::str::FromStr;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
@@ -37,6 +38,14 @@ impl RoomId {
     /// The name.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+}
+
+impl FromStr for RoomId {
+    type Err = BadRoomId;
+
+    fn from_str(name: &str) -> Result<Self, BadRoomId> {
+        Self::new(name)
     }
 }
 

@@ -29,6 +29,8 @@ pub(crate) enum Command {
     CheckConfig,
     /// Print every setting with its meaning and default, as TOML.
     DefaultConfig,
+    /// Print the description of the HTTP API, OpenAPI 3.1.
+    Openapi,
     /// Make and update the tables of the history, and end.
     Migrate,
 }

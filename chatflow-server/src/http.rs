@@ -1,15 +1,19 @@
 //! The HTTP API: routes, and what they share.
 
 mod access;
+mod analytics;
 mod health;
 mod history;
 mod metrics;
 mod nodes;
+pub(crate) mod openapi;
 pub(crate) mod origin;
 mod pages;
 mod problem;
 mod publish;
+mod query;
 mod rooms;
+mod users;
 
 use std::fmt::Display;
 use std::sync::Arc;
@@ -24,7 +28,7 @@ use axum::response::Response;
 use axum::routing::{any, get};
 use chatflow_core::cache::CachedStore;
 use chatflow_core::protocol::code;
-use chatflow_core::{Engine, RoomId};
+use chatflow_core::{Analytics, Engine, RoomId};
 
 use crate::cluster::Cluster;
 use crate::config::{Config, Role};
@@ -59,6 +63,16 @@ impl App {
         let room = self.engine.allows_room(name);
         room.ok_or_else(|| Problem::new(StatusCode::BAD_REQUEST, code::BAD_ROOM, "there is no room of this name"))
     }
+
+    /// The history, to be asked about users and numbers.
+    ///
+    /// # Errors
+    /// There is none, or it can't be.
+    fn analytics(&self) -> Result<&dyn Analytics, Problem> {
+        let none =
+            || Problem::new(StatusCode::NOT_FOUND, "no_analytics", "this server's store answers no questions about users and numbers");
+        self.engine.analytics().ok_or_else(none)
+    }
 }
 
 /// An extractor whose refusal is a [`Problem`] like every other error.
@@ -79,7 +93,14 @@ pub(crate) fn router(app: App) -> Router {
         true => Router::new()
             .route("/api/v1/rooms", get(rooms::rooms))
             .route("/api/v1/rooms/{room}/messages", get(history::messages).post(publish::publish))
-            .route("/api/v1/rooms/{room}/members", get(rooms::members)),
+            .route("/api/v1/rooms/{room}/members", get(rooms::members))
+            .route("/api/v1/users/{user}/messages", get(users::messages))
+            .route("/api/v1/users/{user}/rooms", get(users::rooms))
+            .route("/api/v1/analytics/active-users", get(analytics::active_users))
+            .route("/api/v1/analytics/top-users", get(analytics::top_users))
+            .route("/api/v1/analytics/top-rooms", get(analytics::top_rooms))
+            .route("/api/v1/analytics/message-rate", get(analytics::message_rate))
+            .route("/api/v1/analytics/participation", get(analytics::participation)),
         false => Router::new().route("/api/v1/{*path}", any(nodes::elsewhere)),
     };
     Router::new()
@@ -97,6 +118,7 @@ pub(crate) fn router(app: App) -> Router {
         .route("/chat", get(handshake::chat))
         .route("/chat/", get(handshake::chat))
         .route("/chat/{*room}", get(handshake::chat))
+        .route("/openapi.json", get(openapi::document))
         .route("/api/v1/nodes", get(nodes::nodes))
         .route("/api/v1/assign", get(nodes::best))
         .merge(api)

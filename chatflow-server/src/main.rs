@@ -36,6 +36,10 @@ fn run(cli: Cli) -> Result<ExitCode, ConfigError> {
         print(&config::default_document());
         return Ok(ExitCode::SUCCESS);
     }
+    if matches!(command, Command::Openapi) {
+        print(http::openapi::DOCUMENT);
+        return Ok(ExitCode::SUCCESS);
+    }
     let environment = std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
     let layers = Layers::read(&cli.flags(), environment)?;
     let config = layers.config()?;

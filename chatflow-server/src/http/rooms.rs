@@ -6,7 +6,7 @@ use chatflow_core::protocol::MemberInfo;
 use chatflow_core::{QueueDepth, RoomId};
 use serde::{Deserialize, Serialize};
 
-use super::history::limit;
+use super::query::Reading;
 use super::{App, Checked, Problem};
 
 /// The query of the list of rooms.
@@ -34,9 +34,10 @@ struct Room {
 
 /// Rooms with members or messages.
 pub(super) async fn rooms(State(app): State<App>, Checked(Query(query)): Checked<Query<RoomsQuery>>) -> Result<Json<Rooms>, Problem> {
-    let limit = limit(query.limit.as_deref()).map_err(|error| Problem::invalid(vec![error]))?;
-    let after = query.after.as_deref().map(RoomId::new).transpose();
-    let after = after.map_err(|error| Problem::invalid(vec![format!("after: {error}")]))?;
+    let mut reading = Reading::default();
+    let after: Option<RoomId> = reading.parsed("after", query.after.as_deref());
+    let limit = reading.limit(query.limit.as_deref());
+    reading.done()?;
     // One more than asked tells whether there is a next page.
     let mut found = app.engine.rooms(after.as_ref(), limit + 1).await?;
     let more = found.len() > limit;

@@ -1,6 +1,7 @@
 //! The server as its users meet it: the real program, its configuration, its HTTP API and its sockets.
 #![allow(clippy::unwrap_used, reason = "a test that can't go on has failed")]
 
+mod analytics;
 mod chatting;
 mod configuration;
 mod endpoints;
@@ -8,7 +9,9 @@ mod handshakes;
 mod life;
 #[cfg(feature = "redis")]
 mod nodes;
+mod openapi;
 mod process;
 #[cfg(feature = "redis")]
 mod redis;
 mod roles;
+mod schema;
