@@ -1,19 +1,34 @@
 //! Who is there, and what they may do.
 
+#[cfg(feature = "accounts")]
+mod accounts;
+#[cfg(feature = "accounts")]
+mod passwords;
+#[cfg(feature = "accounts")]
+mod token;
+
+#[cfg(feature = "accounts")]
+pub use accounts::{AccountAuthenticator, AccountSettings, Issued};
+#[cfg(feature = "accounts")]
+pub use passwords::{LONGEST_PASSWORD, Passwords, SHORTEST_PASSWORD};
+
 use std::fmt::{self, Debug};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use serde::Serialize;
 
 use crate::{Error, ErrorKind, Result, RoomId, UserId};
 
-/// What a client shows to say who it is. Its `Debug` hides the token.
+/// What a client shows to say who it is. Its `Debug` hides token and ticket.
 #[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct Credentials {
-    /// A bearer token, from the header, the subprotocol or the ticket.
+    /// A bearer token, from the header or the subprotocol.
     pub token: Option<String>,
+    /// A ticket, from the URL: good for one connection.
+    pub ticket: Option<String>,
     /// Where the client connects from.
     pub address: Option<IpAddr>,
 }
@@ -21,14 +36,22 @@ pub struct Credentials {
 impl Credentials {
     /// These credentials.
     pub fn new(token: Option<String>, address: Option<IpAddr>) -> Self {
-        Self { token, address }
+        Self { token, ticket: None, address }
+    }
+
+    /// With a ticket.
+    #[must_use]
+    pub fn with_ticket(mut self, ticket: Option<String>) -> Self {
+        self.ticket = ticket;
+        self
     }
 }
 
 impl Debug for Credentials {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let token = self.token.as_ref().map(|_| "…");
-        f.debug_struct("Credentials").field("token", &token).field("address", &self.address).finish()
+        let hidden = |secret: &Option<String>| secret.as_ref().map(|_| "…");
+        let (token, ticket) = (hidden(&self.token), hidden(&self.ticket));
+        f.debug_struct("Credentials").field("token", &token).field("ticket", &ticket).field("address", &self.address).finish()
     }
 }
 
@@ -62,6 +85,13 @@ pub trait Authenticator: Debug + Send + Sync + 'static {
     async fn authenticate(&self, credentials: &Credentials) -> Result<Identity>;
 }
 
+#[async_trait]
+impl<A: Authenticator + ?Sized> Authenticator for Arc<A> {
+    async fn authenticate(&self, credentials: &Credentials) -> Result<Identity> {
+        (**self).authenticate(credentials).await
+    }
+}
+
 /// What somebody wants to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Action {
@@ -77,16 +107,16 @@ pub trait Authorizer: Debug + Send + Sync + 'static {
     fn allows(&self, who: &Identity, action: Action, room: &RoomId) -> bool;
 }
 
-/// Everybody is anonymous. A token is refused: who shows one expects it to count.
+/// Everybody is anonymous. A token or ticket is refused: who shows one expects it to count.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Anonymous;
 
 #[async_trait]
 impl Authenticator for Anonymous {
     async fn authenticate(&self, credentials: &Credentials) -> Result<Identity> {
-        match credentials.token {
-            None => Ok(Identity::default()),
-            Some(_) => Err(Error::new(ErrorKind::Unauthenticated, "auth", "this server takes no tokens")),
+        match (&credentials.token, &credentials.ticket) {
+            (None, None) => Ok(Identity::default()),
+            _ => Err(Error::new(ErrorKind::Unauthenticated, "auth", "this server takes no tokens")),
         }
     }
 }

@@ -21,6 +21,7 @@ pub use self::second::SecondLevel;
 
 use self::freshness::Freshness;
 use self::question::{Figure, Question};
+use crate::accounts::Accounts;
 use crate::broker::Durability;
 use crate::store::{Exception, Lease, Located, MessageStore, Page, PageQuery, RoomSummary, SharedStore, StoreStatus, Stored};
 use crate::{Analytics, Error, LogId, MessageId, NodeId, Position, Result, RoomId};
@@ -241,6 +242,10 @@ impl MessageStore for CachedStore {
 
     fn shared(&self) -> Option<&dyn SharedStore> {
         self.store.shared()
+    }
+
+    fn accounts(&self) -> Option<&dyn Accounts> {
+        self.store.accounts()
     }
 
     fn analytics(&self) -> Option<&dyn Analytics> {

@@ -284,6 +284,11 @@ impl Engine {
         self.inner.counters.snapshot(registry.fanout().bytes_out(), registry.stats())
     }
 
+    /// Whether this node writes the log into the history just now.
+    pub fn writes(&self, log: LogId) -> bool {
+        self.inner.writers.get(usize::from(log.0)).is_some_and(|writer| writer.writes())
+    }
+
     /// This node's name.
     pub fn node(&self) -> &NodeId {
         &self.inner.node

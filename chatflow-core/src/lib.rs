@@ -57,14 +57,17 @@
 //! - `postgres`: `store::PostgresStore`, a history in a database that several nodes share.
 //! - `mysql`: `store::MySqlStore`, the same in MariaDB and MySQL.
 //! - `redis`: [`directory`]`::redis::RedisDirectory`, the live nodes in Redis.
+//! - `accounts`: [`auth`]`::AccountAuthenticator`, which knows users by the accounts of a store, and gives them tokens.
 //! - `cache`: `cache::CachedStore`, a store with a cache in front; with `redis` one that nodes share behind it.
 //! - `conformance`: the suites for a broker, store, registry, directory or dead letters of one's own.
 //!
 //! # Runtime
 //! It needs a tokio runtime with time enabled, reads no environment and installs no logger: it emits [`tracing`] events.
 
+pub mod accounts;
 pub mod analytics;
 mod answers;
+pub mod archive;
 pub mod auth;
 mod backoff;
 pub mod broker;
@@ -96,6 +99,7 @@ pub mod store;
 mod validator;
 mod websocket;
 
+pub use accounts::{Account, Accounts};
 pub use analytics::Analytics;
 pub use auth::{Action, AllowAll, Anonymous, Authenticator, Authorizer, Credentials, Identity};
 pub use backoff::Backoff;

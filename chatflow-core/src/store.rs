@@ -24,13 +24,14 @@ pub use shared::{Mark, SharedStore};
 #[cfg(any(feature = "postgres", feature = "mysql"))]
 pub use sql::DatabaseConfig;
 #[cfg(feature = "sqlite")]
-pub use sqlite::{SqliteConfig, SqliteStore};
+pub use sqlite::{SqliteAccounts, SqliteConfig, SqliteStore};
 
 use std::fmt::Debug;
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
+use crate::accounts::Accounts;
 use crate::broker::Durability;
 use crate::{Analytics, LogId, Message, MessageId, NodeId, Position, Result, RoomId, Timestamp};
 
@@ -236,6 +237,11 @@ pub trait MessageStore: Debug + Send + Sync + 'static {
         None
     }
 
+    /// The accounts that this store keeps, if it keeps any.
+    fn accounts(&self) -> Option<&dyn Accounts> {
+        None
+    }
+
     /// The latest epoch of any position that was ever committed or claimed through; 0 when there is none.
     ///
     /// # Errors
@@ -373,7 +379,7 @@ pub trait DeadLetters: Debug + Send + Sync + 'static {
     async fn discard(&self, log: LogId, position: Position) -> Result<bool>;
 }
 
-mod hex_bytes {
+pub(crate) mod hex_bytes {
     //! Bytes as lower-case hexadecimal text.
 
     use std::borrow::Cow;
@@ -381,11 +387,11 @@ mod hex_bytes {
     use bytes::Bytes;
     use serde::{Deserialize, Deserializer, Serializer, de::Error};
 
-    pub(super) fn serialize<S: Serializer>(bytes: &Bytes, serializer: S) -> Result<S::Ok, S::Error> {
+    pub(crate) fn serialize<S: Serializer>(bytes: &Bytes, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(&format_args!("{bytes:x}"))
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Bytes, D::Error> {
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Bytes, D::Error> {
         let text = Cow::<'de, str>::deserialize(deserializer)?;
         let digit = |b: u8| (b as char).to_digit(16).map(|d| d as u8);
         let pair = |pair: &[u8]| Some(digit(pair[0])? << 4 | digit(*pair.get(1)?)?);

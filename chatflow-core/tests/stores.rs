@@ -32,6 +32,8 @@ async fn file_letters() -> dead_letters::Subject {
 
 chatflow_core::store_suite!(memory, memory_store);
 chatflow_core::store_suite!(sqlite, sqlite_store);
+chatflow_core::accounts_suite!(memory_accounts, memory_store);
+chatflow_core::accounts_suite!(sqlite_accounts, sqlite_store);
 chatflow_core::analytics_suite!(memory_analytics, memory_store);
 chatflow_core::analytics_suite!(sqlite_analytics, sqlite_store);
 chatflow_core::dead_letters_suite!(memory_dead_letters, memory_letters);

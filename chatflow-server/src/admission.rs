@@ -152,10 +152,14 @@ fn take(counter: &AtomicUsize, most: usize) -> bool {
 
 /// What an address counts under: one host has a whole /64 of IPv6. Loopback is exempt.
 fn counted_as(address: IpAddr) -> Option<IpAddr> {
+    Some(network(address)).filter(|address| !address.is_loopback())
+}
+
+/// What one host has of addresses: loopback and IPv4 addresses are themselves, of IPv6 it is a /64.
+pub(crate) fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
-        address if address.is_loopback() => None,
-        IpAddr::V6(v6) => Some(IpAddr::V6(Ipv6Addr::from(u128::from(v6) & (!0 << 64)))),
-        v4 => Some(v4),
+        IpAddr::V6(v6) if !v6.is_loopback() => IpAddr::V6(Ipv6Addr::from(u128::from(v6) & (!0 << 64))),
+        address => address,
     }
 }
 

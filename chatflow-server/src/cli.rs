@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::config::Flags;
+use crate::user::UserCommand;
 
 /// Room broadcast over WebSockets: one process, a chat page, a history.
 #[derive(Debug, Parser)]
@@ -21,7 +22,7 @@ const AFTER: &str = "Every setting can stand in a TOML file (--config), in the e
 
 Exit codes: 0 done; 1 the work failed; 2 usage or configuration.";
 
-#[derive(Debug, Clone, Copy, Subcommand)]
+#[derive(Debug, Clone, Subcommand)]
 pub(crate) enum Command {
     /// Serve until SIGTERM or SIGINT (what happens without a command).
     Run,
@@ -33,6 +34,25 @@ pub(crate) enum Command {
     Openapi,
     /// Make and update the tables of the history, and end.
     Migrate,
+    /// Write the history as JSON lines, each message with all that is kept of it. Servers may run meanwhile, but not on an SQLite file.
+    Export {
+        /// Only this room.
+        #[arg(long)]
+        room: Option<String>,
+        /// The file to make; - is the standard output.
+        #[arg(long, value_name = "FILE", default_value = "-")]
+        out: PathBuf,
+    },
+    /// Put exported lines into a history that no server writes. What is there already stays as it is.
+    Import {
+        /// The file to read; - is the standard input.
+        file: PathBuf,
+    },
+    /// Make, change, remove and list the accounts that may log in.
+    User {
+        #[command(subcommand)]
+        command: UserCommand,
+    },
 }
 
 #[derive(Debug, Args)]

@@ -15,6 +15,7 @@ mod tests;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use chatflow_core::auth::AccountSettings;
 use chatflow_core::broker::memory::MemoryBrokerConfig;
 use chatflow_core::{Limits, RoomId, Settings, duration};
 use serde::{Deserialize, Serialize};
@@ -37,10 +38,12 @@ pub(crate) struct Config {
     pub(crate) broker: BrokerSection,
     pub(crate) store: StoreSection,
     pub(crate) cache: CacheSection,
+    pub(crate) backup: BackupSection,
     pub(crate) engine: Settings,
     pub(crate) limits: LimitsSection,
     pub(crate) validator: ValidatorSection,
     pub(crate) log: LogSection,
+    pub(crate) auth: AuthSection,
     pub(crate) admin: AdminSection,
 }
 
@@ -287,6 +290,54 @@ pub(crate) enum LogFormat {
     Auto,
     Text,
     Json,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct BackupSection {
+    #[serde(with = "duration")]
+    pub(crate) every: Duration,
+    pub(crate) dir: String,
+    pub(crate) keep: usize,
+}
+
+impl Default for BackupSection {
+    fn default() -> Self {
+        Self { every: Duration::ZERO, dir: "backup".into(), keep: 7 }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct AuthSection {
+    pub(crate) required: bool,
+    pub(crate) secret: Secret,
+    #[serde(with = "duration")]
+    pub(crate) token_ttl: Duration,
+    #[serde(with = "duration")]
+    pub(crate) ticket_ttl: Duration,
+    #[serde(with = "duration")]
+    pub(crate) notice: Duration,
+    pub(crate) login_rate: u32,
+}
+
+impl Default for AuthSection {
+    fn default() -> Self {
+        let AccountSettings { required, token_ttl, ticket_ttl, notice, .. } = AccountSettings::default();
+        Self { required, secret: Secret::default(), token_ttl, ticket_ttl, notice, login_rate: 10 }
+    }
+}
+
+impl AuthSection {
+    /// The authenticator's own form.
+    pub(crate) fn settings(&self) -> AccountSettings {
+        let settings = AccountSettings::default().with_required(self.required).with_ttl(self.token_ttl, self.ticket_ttl);
+        let settings = settings.with_notice(self.notice);
+        match self.secret.reveal() {
+            Some(secret) => settings.with_secret(secret),
+            None => settings,
+        }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]

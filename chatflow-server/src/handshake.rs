@@ -24,12 +24,13 @@ use crate::replay::Replay;
 const BEARER: &str = "bearer.";
 
 /// The query of a connection, as texts: what is wrong with one is told in words.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Default, Deserialize)]
 pub(crate) struct Wishes {
     after: Option<String>,
     history: Option<String>,
     ack: Option<String>,
     deliver: Option<String>,
+    ticket: Option<String>,
 }
 
 /// `GET /chat/{room}` and `GET /chat`.
@@ -47,6 +48,7 @@ fn upgrade(app: &App, wishes: Wishes, request: &mut Request) -> Result<Response,
     if !origin::is_allowed(request.headers(), &app.config.server) {
         return Err(Problem::new(StatusCode::FORBIDDEN, code::FORBIDDEN, "pages of this origin may not connect; see server.origins"));
     }
+    let ticket = wishes.ticket.clone();
     let mut connect = connect_request(wishes)?;
     let offered = subprotocols(request.headers());
     connect.dialect = if offered.contains(&SUBPROTOCOL) { Dialect::V1 } else { Dialect::Plain };
@@ -55,7 +57,7 @@ fn upgrade(app: &App, wishes: Wishes, request: &mut Request) -> Result<Response,
     let token = crate::http::bearer(request.headers()).map(str::to_owned).or(in_list);
     let (proxies, peer) = (&app.config.limits.trusted_proxies, visitor.address.ip());
     let client = proxies.client(peer, request.headers());
-    connect.credentials = Credentials::new(token, Some(client));
+    connect.credentials = Credentials::new(token, Some(client)).with_ticket(ticket);
     connect.room = room(request.uri().path());
 
     if app.engine.is_draining() {

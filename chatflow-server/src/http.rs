@@ -4,6 +4,7 @@ mod access;
 mod analytics;
 mod health;
 mod history;
+mod login;
 mod metrics;
 mod nodes;
 pub(crate) mod openapi;
@@ -23,13 +24,16 @@ use axum::Router;
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use axum::http::{HeaderValue, StatusCode, header};
-use axum::middleware::map_response;
+use axum::middleware::{from_fn_with_state, map_response};
 use axum::response::Response;
-use axum::routing::{any, get};
+use axum::routing::{any, get, post};
+use chatflow_core::auth::AccountAuthenticator;
 use chatflow_core::cache::CachedStore;
 use chatflow_core::protocol::code;
 use chatflow_core::{Analytics, Engine, RoomId};
 
+use crate::attempts::Attempts;
+use crate::backup::Backups;
 use crate::cluster::Cluster;
 use crate::config::{Config, Role};
 use crate::handshake;
@@ -46,6 +50,12 @@ pub(crate) struct App {
     pub(crate) cache: Option<Arc<CachedStore>>,
     /// This node among the others.
     pub(crate) cluster: Arc<Cluster>,
+    /// Who may log in, where a store keeps accounts.
+    pub(crate) accounts: Option<Arc<AccountAuthenticator>>,
+    /// How often they may try.
+    pub(crate) attempts: Arc<Attempts>,
+    /// Copies of the history, where they are made.
+    pub(crate) backups: Option<Arc<Backups>>,
     /// What was set.
     pub(crate) config: Arc<Config>,
     /// When the server started.
@@ -100,7 +110,11 @@ pub(crate) fn router(app: App) -> Router {
             .route("/api/v1/analytics/top-users", get(analytics::top_users))
             .route("/api/v1/analytics/top-rooms", get(analytics::top_rooms))
             .route("/api/v1/analytics/message-rate", get(analytics::message_rate))
-            .route("/api/v1/analytics/participation", get(analytics::participation)),
+            .route("/api/v1/analytics/participation", get(analytics::participation))
+            .route_layer(from_fn_with_state(app.clone(), access::member))
+            .route("/api/v1/login", post(login::login))
+            .route("/api/v1/logout", post(login::logout))
+            .route("/api/v1/ticket", post(login::ticket)),
         false => Router::new().route("/api/v1/{*path}", any(nodes::elsewhere)),
     };
     Router::new()

@@ -13,6 +13,8 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::admission::Admission;
+use crate::attempts::Attempts;
+use crate::backup::Backups;
 use crate::cluster::Cluster;
 use crate::config::{Config, ConfigError, Role};
 use crate::http::{self, App};
@@ -30,7 +32,7 @@ pub(crate) async fn run(config: Config) -> Result<ExitCode, ConfigError> {
     let admin = config.server.admin_listen.map(|address| bind("server.admin_listen", address)).transpose()?;
     let address = local_address(&public)?;
     let node = node_id(&config, address);
-    let (engine, cache) = wiring::engine(&config, node.clone()).await?;
+    let wiring::Parts { engine, store, cache, accounts } = wiring::parts(&config, node.clone()).await?;
     let cluster = Arc::new(join(&config, &node, address, &engine).await?);
     let durable = engine.health().await.durable;
     tracing::info!(
@@ -43,7 +45,19 @@ pub(crate) async fn run(config: Config) -> Result<ExitCode, ConfigError> {
     }
 
     let config = Arc::new(config);
-    let app = App { engine: engine.clone(), cache, cluster: cluster.clone(), config: config.clone(), started: Instant::now(), durable };
+    let backups = Backups::new(&config, engine.clone(), store);
+    let attempts = Arc::new(Attempts::new(config.auth.login_rate));
+    let app = App {
+        engine: engine.clone(),
+        cache,
+        cluster: cluster.clone(),
+        accounts,
+        attempts,
+        backups: backups.clone(),
+        config: config.clone(),
+        started: Instant::now(),
+        durable,
+    };
     let router = http::router(app);
     let admission = Admission::new(&config.limits);
     let (stop, stopped) = watch::channel(false);
@@ -57,12 +71,14 @@ pub(crate) async fn run(config: Config) -> Result<ExitCode, ConfigError> {
     if let Some(admin) = admin {
         serve(admin, Entrance::Admin);
     }
+    let backing_up = backups.map(|backups| tokio::spawn(backups.run()));
     greet(address, admin_address, &config);
 
     let name = signals.next().await;
     tracing::info!(signal = name, "shutting down");
     // Requests are still answered while the engine drains: `/ready` with 503, so that a balancer sees it, and new
     // connections with 503, so that their clients go elsewhere.
+    backing_up.inspect(tokio::task::JoinHandle::abort);
     engine.set_alternates(cluster.alternates());
     cluster.drain();
     let report = tokio::select! {

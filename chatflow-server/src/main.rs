@@ -1,15 +1,20 @@
 //! The ChatFlow server: configuration, HTTP, WebSocket upgrade and wiring around `chatflow-core`.
 
 mod admission;
+mod archive;
+mod attempts;
+mod backup;
 mod cli;
 mod cluster;
 mod config;
+mod failed;
 mod handshake;
 mod http;
 mod life;
 mod listener;
 mod log;
 mod replay;
+mod user;
 mod wiring;
 
 use std::io::Write;
@@ -19,19 +24,20 @@ use clap::Parser;
 
 use crate::cli::{Cli, Command};
 use crate::config::{ConfigError, Layers};
+use crate::failed::Failed;
 
 fn main() -> ExitCode {
     match run(Cli::parse()) {
         Ok(code) => code,
         Err(error) => {
             eprintln!("chatflow-server: {error}");
-            ExitCode::from(2)
+            ExitCode::from(error.code())
         }
     }
 }
 
-fn run(cli: Cli) -> Result<ExitCode, ConfigError> {
-    let command = cli.command.unwrap_or(Command::Run);
+fn run(mut cli: Cli) -> Result<ExitCode, Failed> {
+    let command = cli.command.take().unwrap_or(Command::Run);
     if matches!(command, Command::DefaultConfig) {
         print(&config::default_document());
         return Ok(ExitCode::SUCCESS);
@@ -58,7 +64,15 @@ fn run(cli: Cli) -> Result<ExitCode, ConfigError> {
         print(&format!("{done}\n"));
         return Ok(ExitCode::SUCCESS);
     }
-    let done = runtime.block_on(life::run(config));
+    let done = match command {
+        Command::Export { room, out } => runtime.block_on(archive::export(&config, room.as_deref(), &out)).map(|()| ExitCode::SUCCESS),
+        Command::Import { file } => runtime.block_on(archive::import(&config, &file)).map(|()| ExitCode::SUCCESS),
+        Command::User { command } => runtime.block_on(user::run(&config, command)).map(|done| {
+            print(&done);
+            ExitCode::SUCCESS
+        }),
+        _ => runtime.block_on(life::run(config)).map_err(Failed::from),
+    };
     // What still runs by now has had its time.
     runtime.shutdown_background();
     done

@@ -7,17 +7,31 @@ mod store;
 
 use std::sync::Arc;
 
+use chatflow_core::auth::AccountAuthenticator;
 use chatflow_core::cache::CachedStore;
 use chatflow_core::store::FileDeadLetters;
-use chatflow_core::{ChatValidator, Engine, NodeDirectory, NodeId};
+use chatflow_core::{Accounts, ChatValidator, Engine, MessageStore, NodeDirectory, NodeId};
 
-use crate::config::{BackendUrl, Config, ConfigError, Role};
+use crate::config::{BackendUrl, Config, ConfigError, Role, StoreSection};
 
-/// Opens the backends and starts the engine. With the cache in front of its history, if there is one.
+/// What a configuration makes.
+#[derive(Debug)]
+pub(crate) struct Parts {
+    /// The engine.
+    pub(crate) engine: Engine,
+    /// The history, if one is kept.
+    pub(crate) store: Option<Arc<dyn MessageStore>>,
+    /// The cache in front of it, if there is one.
+    pub(crate) cache: Option<Arc<CachedStore>>,
+    /// Who may log in, where the store keeps accounts.
+    pub(crate) accounts: Option<Arc<AccountAuthenticator>>,
+}
+
+/// Opens the backends and starts the engine.
 ///
 /// # Errors
 /// There is no such backend, it can't be reached, or it does not go with the others.
-pub(crate) async fn engine(config: &Config, node: NodeId) -> Result<(Engine, Option<Arc<CachedStore>>), ConfigError> {
+pub(crate) async fn parts(config: &Config, node: NodeId) -> Result<Parts, ConfigError> {
     let rooms = config.rooms.clone();
     let mut builder = Engine::builder()
         .node(node.clone())
@@ -33,10 +47,15 @@ pub(crate) async fn engine(config: &Config, node: NodeId) -> Result<(Engine, Opt
             format!("store.url = {url:?}: node.roles without history needs a store and a broker that several nodes share, or --store none");
         return Err(ConfigError::line(text));
     }
-    let mut cached = None;
-    if let Some(store) = store::open(&config.store).await? {
-        cached = cache::open(config, &store)?;
-        builder = builder.store(cached.clone().map_or(store, |cached| cached));
+    let store = store::open(&config.store).await?;
+    let accounts = accounts(config, store.as_ref()).await?;
+    let mut cache = None;
+    if let Some(store) = &store {
+        cache = cache::open(config, store)?;
+        builder = builder.store(cache.clone().map_or(Arc::clone(store), |cached| cached));
+    }
+    if let Some(accounts) = &accounts {
+        builder = builder.authenticator(Arc::clone(accounts));
     }
     if let Some(path) = store::dead_letters(&config.store, &node) {
         let letters = FileDeadLetters::open(&path).await;
@@ -47,7 +66,35 @@ pub(crate) async fn engine(config: &Config, node: NodeId) -> Result<(Engine, Opt
         let (broker, store) = (&config.broker.url, &config.store.url);
         ConfigError::line(format!("the engine can't start with broker.url = {broker:?} and store.url = {store:?}: {error}"))
     })?;
-    Ok((engine, cached))
+    Ok(Parts { engine, store, cache, accounts })
+}
+
+async fn accounts(config: &Config, store: Option<&Arc<dyn MessageStore>>) -> Result<Option<Arc<AccountAuthenticator>>, ConfigError> {
+    if config.auth.required && !store::lasts(&config.store) {
+        let url = &config.store.url;
+        let text = format!(
+            "auth.required = true: with store.url = {url:?} there are no accounts to log in with; it needs sqlite:, postgres: or mysql:"
+        );
+        return Err(ConfigError::line(text));
+    }
+    let Some(store) = store.filter(|store| store.accounts().is_some()) else { return Ok(None) };
+    let accounts = AccountAuthenticator::open(Arc::clone(store), config.auth.settings()).await;
+    let accounts = accounts.map_err(|error| ConfigError::line(format!("store.url = {:?}: {error}", config.store.url)))?;
+    Ok(Some(Arc::new(accounts)))
+}
+
+/// The history for a command that works on it.
+///
+/// # Errors
+/// It does not outlive the process, does not open, or a server has it to itself.
+pub(crate) async fn lasting_store(section: &StoreSection) -> Result<Arc<dyn MessageStore>, ConfigError> {
+    if !store::lasts(section) {
+        return Err(ConfigError::line(format!("store.url = {:?}: it has no history that outlives a process", section.url)));
+    }
+    // Not from a replica, which may be behind.
+    let section = StoreSection { reader_url: BackendUrl::new(""), ..section.clone() };
+    let store = store::open(&section).await?;
+    store.ok_or_else(|| ConfigError::line(format!("store.url = {:?}: there is none", section.url)))
 }
 
 /// Brings the tables of the history up to date, and says so.
@@ -64,6 +111,17 @@ pub(crate) async fn migrate(config: &Config) -> Result<String, ConfigError> {
 /// There is no such directory.
 pub(crate) fn directory(config: &Config) -> Result<Option<Arc<dyn NodeDirectory>>, ConfigError> {
     directory::open(config)
+}
+
+/// The accounts of a history, for a command that works on them. Beside a server that uses them.
+///
+/// # Errors
+/// There are none that last, or they can't be reached.
+pub(crate) async fn lasting_accounts(section: &StoreSection) -> Result<Arc<dyn Accounts>, ConfigError> {
+    if !store::lasts(section) {
+        return Err(ConfigError::line(format!("store.url = {:?}: it has no accounts that outlive a process", section.url)));
+    }
+    store::accounts(section).await
 }
 
 /// What is wrong with the scheme of `key`'s URL: it is nobody's, or that of a backend that was left out of this program.

@@ -1,7 +1,7 @@
 //! The real server, in a process of its own.
 
 use std::fs::File;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -165,6 +165,18 @@ impl Server {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
         line.trim().trim_end_matches("kB").trim().parse::<u64>().unwrap() * 1024
+    }
+
+    /// Runs the program once more, in the same folder, with this on its input; what it said.
+    ///
+    /// # Panics
+    /// It failed.
+    pub fn run(&self, args: &[&str], input: &str) -> String {
+        let mut child = command(&self.folder).args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+        let output = child.wait_with_output().unwrap();
+        assert!(output.status.success(), "{args:?}: {:?}", output.status);
+        String::from_utf8_lossy(&output.stdout).into_owned()
     }
 
     /// Takes the database's write lock, so that nothing can be committed until the lock is dropped. Readers go on.

@@ -156,3 +156,31 @@ async fn two_tabs_chat_over_a_crash_of_the_server_without_a_reload_or_a_missing_
         begun.elapsed().as_secs_f64(),
     );
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_has_an_account_logs_in_at_the_page() {
+    let Some(program) = browser_program() else { return };
+    let server = Server::start(Options::new().set("auth.required", true));
+    server.run(&["user", "add", "Ada", "--id", "42"], "correct horse");
+    let browser = Browser::start(&program).await;
+    let tab = browser.open(&format!("http://{}/", server.address)).await;
+    let hint = |text: &str| format!("document.querySelector('#password-hint').textContent === {text:?}");
+    tab.write("#room", "lobby").await;
+    tab.write("#name", "ada").await;
+    tab.enter().await;
+    tab.until("a login is asked for", &hint("This server asks you to log in.")).await;
+    tab.write("#password", "a wrong one").await;
+    tab.enter().await;
+    tab.until("it is refused", &hint("Name or password is wrong")).await;
+    show(&tab, "login").await;
+    tab.write("#password", "correct horse").await;
+    tab.enter().await;
+    tab.until("it is live", "document.querySelector('#state').dataset.state === 'live'").await;
+    say(&tab, "in my own name").await;
+    tab.until("it is taken", "document.querySelectorAll('#log .bubble').length === 1 && !document.querySelector('#pending li')").await;
+    tab.until("it is a member", "document.querySelectorAll('#members-list li').length === 1").await;
+    // Until the tab is closed.
+    tab.eval("location.reload()").await;
+    tab.until("it is live again", "document.querySelector('#state')?.dataset.state === 'live'").await;
+    tab.until("what was said is there", "document.querySelectorAll('#log .bubble').length === 1").await;
+}

@@ -14,6 +14,7 @@
 //! # fn main() {}
 //! ```
 
+mod archive;
 mod commits;
 mod leases;
 mod pages;
@@ -30,6 +31,7 @@ use bytes::Bytes;
 use bytestring::ByteString;
 use futures::future::BoxFuture;
 
+pub use archive::*;
 pub use commits::*;
 pub use leases::*;
 pub use pages::*;
@@ -82,8 +84,18 @@ impl Subject {
         self
     }
 
+    /// Another node's store, if nodes share it.
+    pub(super) fn second(&self) -> Option<&dyn MessageStore> {
+        self.second.as_ref().map(|(store, _)| &**store)
+    }
+
+    /// The same, to be kept.
+    pub(super) fn second_store(&self) -> Option<Arc<dyn MessageStore>> {
+        self.second.as_ref().map(|(store, _)| Arc::clone(store))
+    }
+
     /// Closes the store and opens it again; `None` when its history goes with it.
-    async fn reopened(&self) -> Option<Arc<dyn MessageStore>> {
+    pub(super) async fn reopened(&self) -> Option<Arc<dyn MessageStore>> {
         let reopen = self.reopen.as_ref()?;
         self.store.close().await.expect("a healthy store closes");
         Some(reopen().await)
@@ -185,6 +197,8 @@ macro_rules! store_suite {
             g7_a_log_begins_in_the_epoch_of_its_first_commit
             g7_a_history_begins_again_where_it_was_skipped_to
             a_closed_store_says_so
+            an_archive_makes_the_same_history_elsewhere
+            what_does_not_fit_into_a_history_is_told
             g1_nodes_contend_for_a_log
             g1_a_lease_that_ran_out_is_taken_over_and_its_writer_fenced
             g2_a_second_node_goes_on_where_the_first_was

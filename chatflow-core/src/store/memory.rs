@@ -1,5 +1,6 @@
 //! History in memory: the reference, for tests and for servers that need not remember.
 
+mod accounts;
 mod analytics;
 
 use std::collections::{BTreeMap, HashMap};
@@ -8,7 +9,9 @@ use std::ops::Bound;
 use async_trait::async_trait;
 use parking_lot::RwLock;
 
+use self::accounts::MemoryAccounts;
 use super::{Exception, LARGEST_PAGE, Lease, Located, MessageStore, Page, PageQuery, RoomSummary, StoreStatus, Stored, batch};
+use crate::accounts::Accounts;
 use crate::broker::Durability;
 use crate::{Analytics, LogId, Message, MessageId, NodeId, Position, Result, RoomId, Timestamp};
 
@@ -21,6 +24,7 @@ pub struct MemoryStore {
     /// `None` once closed. Held for the length of a call, never across an await.
     history: RwLock<Option<History>>,
     messages_per_room: usize,
+    accounts: MemoryAccounts,
 }
 
 #[derive(Debug, Default)]
@@ -51,7 +55,8 @@ impl MemoryStore {
     /// An empty store that keeps the newest `messages_per_room` of each room, at least one, and forgets the ids of the others.
     pub fn keeping(messages_per_room: usize) -> Self {
         let identity = uuid::Uuid::new_v4().to_string();
-        Self { identity, history: RwLock::new(Some(History::default())), messages_per_room: messages_per_room.max(1) }
+        let history = RwLock::new(Some(History::default()));
+        Self { identity, history, messages_per_room: messages_per_room.max(1), accounts: MemoryAccounts::default() }
     }
 
     fn read<T>(&self, look: impl FnOnce(&History) -> T) -> Result<T> {
@@ -152,6 +157,10 @@ impl MessageStore for MemoryStore {
 
     fn analytics(&self) -> Option<&dyn Analytics> {
         Some(self)
+    }
+
+    fn accounts(&self) -> Option<&dyn Accounts> {
+        Some(&self.accounts)
     }
 
     async fn last_epoch(&self) -> Result<u64> {

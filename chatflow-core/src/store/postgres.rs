@@ -1,5 +1,6 @@
 //! History in a PostgreSQL database, which several nodes share.
 
+mod accounts;
 mod analytics;
 mod commit;
 mod failure;
@@ -20,6 +21,7 @@ use tokio::time::timeout;
 
 use super::sql::{DatabaseConfig, Dialect, Pools, STATUS, slow, with};
 use super::{Exception, Lease, Located, Mark, MessageStore, Page, PageQuery, RoomSummary, SharedStore, StoreStatus, Stored};
+use crate::accounts::Accounts;
 use crate::broker::Durability;
 use crate::{Analytics, Error, ErrorKind, LogId, MessageId, NodeId, Position, Result, RoomId};
 
@@ -138,6 +140,10 @@ impl MessageStore for PostgresStore {
     }
 
     fn analytics(&self) -> Option<&dyn Analytics> {
+        Some(self)
+    }
+
+    fn accounts(&self) -> Option<&dyn Accounts> {
         Some(self)
     }
 

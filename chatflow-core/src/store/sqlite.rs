@@ -1,6 +1,8 @@
 //! History in one SQLite file, on this machine, for this process.
 
+mod accounts;
 mod analytics;
+mod beside;
 mod checkpoint;
 mod commit;
 mod failure;
@@ -19,11 +21,13 @@ use parking_lot::RwLock;
 use rusqlite::{Connection, OpenFlags};
 use tokio::sync::{Mutex, mpsc, oneshot};
 
+pub use self::beside::SqliteAccounts;
 use self::checkpoint::Turn;
 use self::reader::Job;
 use self::writer::{Health, Reply, Request, Writer};
 use super::exclusive::Exclusive;
 use super::{Exception, Lease, Located, MessageStore, Page, PageQuery, RoomSummary, StoreStatus, Stored, batch};
+use crate::accounts::Accounts;
 use crate::broker::Durability;
 use crate::{Analytics, Error, ErrorKind, LogId, MessageId, NodeId, Position, Result, RoomId};
 
@@ -175,6 +179,10 @@ impl MessageStore for SqliteStore {
     }
 
     fn analytics(&self) -> Option<&dyn Analytics> {
+        Some(self)
+    }
+
+    fn accounts(&self) -> Option<&dyn Accounts> {
         Some(self)
     }
 

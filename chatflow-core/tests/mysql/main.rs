@@ -28,4 +28,5 @@ async fn mysql_store() -> Subject {
 }
 
 chatflow_core::store_suite!(mysql, mysql_store, if: can_use::<MariaDb>());
+chatflow_core::accounts_suite!(mysql_accounts, mysql_store, if: can_use::<MariaDb>());
 chatflow_core::analytics_suite!(analytics, mysql_store, if: can_use::<MariaDb>());

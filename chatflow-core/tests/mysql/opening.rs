@@ -57,7 +57,7 @@ async fn nodes_that_start_together_make_the_tables_once() {
     assert!(stores.iter().all(|store| store.identity() == stores[0].identity()));
     assert_eq!(MySqlStore::migrate(&DatabaseConfig::new(database.url())).await.unwrap(), 0);
     let other = Database::new().await;
-    assert_eq!(MySqlStore::migrate(&DatabaseConfig::new(other.url())).await.unwrap(), 2);
+    assert_eq!(MySqlStore::migrate(&DatabaseConfig::new(other.url())).await.unwrap(), 3);
     let apart = MySqlStore::open(DatabaseConfig::new(other.url()).without_migrations()).await.unwrap();
     assert_ne!(apart.identity(), stores[0].identity());
     let error = refused(DatabaseConfig::new(database.url()).with_reader_url(other.url())).await;
@@ -87,13 +87,14 @@ async fn a_user_needs_no_more_rights_than_it_uses() {
         ("SELECT, INSERT, UPDATE", "chatflow_rooms"),
         ("SELECT, UPDATE", "chatflow_meta"),
         ("SELECT", "chatflow_messages"),
+        ("SELECT, INSERT, UPDATE", "chatflow_accounts"),
     ] {
         database.run(&format!("GRANT {rights} ON {table} TO {name}@'%'")).await;
     }
     let error = refused(config.clone()).await;
-    let lacking = "lacks rights on chatflow_messages (INSERT)";
+    let lacking = "lacks rights on chatflow_messages (INSERT), chatflow_accounts (DELETE)";
     assert!(error.kind() == ErrorKind::Config && error.to_string().contains(lacking), "{error}");
-    database.run(&format!("GRANT INSERT ON chatflow_messages TO {name}@'%'")).await;
+    database.run(&format!("GRANT INSERT ON chatflow_messages TO {name}@'%'; GRANT DELETE ON chatflow_accounts TO {name}@'%'")).await;
     let store = MySqlStore::open(config).await.unwrap();
     let lease = store.claim(chatflow_core::LogId(0), &"n".into()).await.unwrap();
     let rows = chatflow_core::conformance::store::batch("a", 1..=3);

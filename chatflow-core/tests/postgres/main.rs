@@ -28,4 +28,5 @@ async fn postgres_store() -> Subject {
 }
 
 chatflow_core::store_suite!(postgres, postgres_store, if: can_use::<Postgres>());
+chatflow_core::accounts_suite!(postgres_accounts, postgres_store, if: can_use::<Postgres>());
 chatflow_core::analytics_suite!(analytics, postgres_store, if: can_use::<Postgres>());

@@ -7,10 +7,12 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use chatflow_core::accounts::{Accounts, Added};
 use chatflow_core::broker::Durability;
 use chatflow_core::store::{MemoryStore, RoomSummary, StoreStatus};
 use chatflow_core::{
-    Error, ErrorKind, Exception, Lease, Located, LogId, MessageId, MessageStore, NodeId, Page, PageQuery, Position, Result, RoomId, Stored,
+    Account, ByteString, Error, ErrorKind, Exception, Lease, Located, LogId, MessageId, MessageStore, NodeId, Page, PageQuery, Position,
+    Result, RoomId, Stored,
 };
 
 /// A store that refuses some messages for ever, or everything for a while.
@@ -33,11 +35,44 @@ pub struct Faulty {
     pub reading: AtomicUsize,
     pub most_reading: AtomicUsize,
     pub pages: AtomicUsize,
+    pub no_accounts: bool,
 }
 
 impl Faulty {
     fn is_poison(stored: &Stored) -> bool {
         String::from_utf8_lossy(&stored.message.body).contains("poison")
+    }
+
+    fn kept(&self) -> Result<&dyn Accounts> {
+        let away = || Error::new(ErrorKind::Unavailable, "test", "the store is away");
+        self.store.accounts().filter(|_| !self.away.load(SeqCst)).ok_or_else(away)
+    }
+}
+
+#[async_trait]
+impl Accounts for Faulty {
+    async fn add(&self, account: &Account) -> Result<Added> {
+        self.kept()?.add(account).await
+    }
+
+    async fn find(&self, name: &str) -> Result<Option<Account>> {
+        self.kept()?.find(name).await
+    }
+
+    async fn replace(&self, was: uuid::Uuid, now: &Account) -> Result<bool> {
+        self.kept()?.replace(was, now).await
+    }
+
+    async fn remove(&self, name: &str) -> Result<bool> {
+        self.kept()?.remove(name).await
+    }
+
+    async fn list(&self, after: Option<&str>, limit: usize) -> Result<Vec<Account>> {
+        self.kept()?.list(after, limit).await
+    }
+
+    async fn secret(&self) -> Result<ByteString> {
+        self.kept()?.secret().await
     }
 }
 
@@ -53,6 +88,10 @@ impl MessageStore for Faulty {
 
     fn commits_under_way(&self) -> usize {
         4
+    }
+
+    fn accounts(&self) -> Option<&dyn Accounts> {
+        (!self.no_accounts).then_some(self)
     }
 
     async fn last_epoch(&self) -> Result<u64> {

@@ -154,6 +154,9 @@ pub(super) const KEYS: &[Key] = &[
         Form("a file's path, or empty"),
         "Where messages are kept that the store refuses for good. Empty: FILE.dead-letters beside the SQLite file, NODE.dead-letters in the current folder where nodes share the history; in memory without any.",
     ),
+    key("backup.every", Time(0, 365 * 24 * HOUR), "How often the history is copied into a file of its own; 0 = never."),
+    key("backup.dir", Form("a folder"), "Where those files go. It is made if it is not there."),
+    key("backup.keep", Number(1, 100_000), "How many of them are kept; older ones are removed."),
     key(
         "cache.url",
         Form("none, memory:, redis://HOST or rediss://HOST"),
@@ -222,6 +225,27 @@ pub(super) const KEYS: &[Key] = &[
     key("validator.kinds", Form("a list of message types, each 1 to 32 of A-Z a-z 0-9 _ -"), "The message types that are taken."),
     key("log.level", Form("error, warn, info, debug, trace, or a filter such as \"info,chatflow_core=debug\""), "What is logged."),
     key("log.format", One(&["auto", "text", "json"]), "auto: text on a terminal, JSON otherwise."),
+    key("auth.required", Truth, "Whether everybody must show a token, of the API as well. Otherwise whoever shows none is anonymous."),
+    Key {
+        secret: true,
+        ..key(
+            "auth.secret",
+            Form("32 or more printable ASCII characters without spaces, or empty"),
+            "What tokens are signed with, the same on all nodes. Empty: a secret that was made with the store.",
+        )
+    },
+    key("auth.token_ttl", Time(60_000, 365 * 24 * HOUR), "How long a login is good."),
+    key("auth.ticket_ttl", Time(1_000, HOUR), "How long a ticket is good."),
+    key(
+        "auth.notice",
+        Time(0, HOUR),
+        "How long a node may take to notice that a session was ended or an account changed; 0 asks the store each time.",
+    ),
+    key(
+        "auth.login_rate",
+        Number(0, 1_000_000),
+        "Attempts to log in that fail, in a minute: so many from one address, and so many under one name; 0 = off.",
+    ),
     Key {
         secret: true,
         ..key(

@@ -201,7 +201,7 @@ impl Layers {
         let word =
             |text: &str, most: usize, more: &str| text.len() <= most && text.chars().all(|c| c.is_ascii_alphanumeric() || more.contains(c));
         let token = config.admin.token.reveal();
-        let printable = |token: &str| token.len() >= 16 && token.bytes().all(|b| b.is_ascii_graphic());
+        let printable = |token: &str, least| token.len() >= least && token.bytes().all(|b| b.is_ascii_graphic());
         let kinds = &config.validator.kinds;
         let faults = [
             ("node.id", !word(&config.node.id, 64, "._-")),
@@ -213,7 +213,9 @@ impl Layers {
             ("server.admin_listen", config.server.admin_listen.is_some_and(|address| !address.ip().is_loopback()) && token.is_none()),
             ("validator.kinds", kinds.is_empty() || kinds.iter().any(|kind| kind.is_empty() || !word(kind, 32, "_-"))),
             ("log.level", !is_filter(&config.log.level)),
-            ("admin.token", token.is_some_and(|token| !printable(token))),
+            ("admin.token", token.is_some_and(|token| !printable(token, 16))),
+            ("auth.secret", config.auth.secret.reveal().is_some_and(|secret| !printable(secret, 32))),
+            ("backup.dir", config.backup.dir.is_empty()),
         ];
         match faults.into_iter().find(|(_, wrong)| *wrong) {
             Some((path, _)) => Err(self.wrong(path)),

@@ -1,7 +1,11 @@
 //! Who may make admin calls.
 
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::middleware::Next;
+use axum::response::Response;
 use chatflow_core::protocol::code;
+use chatflow_core::{Authenticator, Credentials};
 
 use super::{App, Problem, origin};
 use crate::listener::{Entrance, Visitor};
@@ -36,8 +40,21 @@ pub(super) fn admin(app: &App, visitor: &Visitor, headers: &HeaderMap) -> Result
         let detail = "admin calls need admin.token in the configuration, or a loopback server.admin_listen";
         return Err(Problem::new(StatusCode::FORBIDDEN, code::FORBIDDEN, detail));
     }
-    let problem = Problem::new(StatusCode::UNAUTHORIZED, "unauthenticated", "admin calls need the admin token: Authorization: Bearer");
-    Err(problem.with_header(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer")))
+    Err(Problem::unauthenticated("admin calls need the admin token: Authorization: Bearer"))
+}
+
+/// Lets a request through to what is for members: where `auth.required` is set, with a token of an account, or as an admin call.
+pub(super) async fn member(State(app): State<App>, request: Request, next: Next) -> Result<Response, Problem> {
+    if app.config.auth.required {
+        let visitor = request.extensions().get::<Visitor>().cloned().ok_or_else(Problem::internal)?;
+        if admin(&app, &visitor, request.headers()).is_err() {
+            let needed = || Problem::unauthenticated("a token is needed: Authorization: Bearer");
+            let token = bearer(request.headers()).ok_or_else(needed)?.to_owned();
+            let accounts = app.accounts.as_ref().ok_or_else(needed)?;
+            accounts.authenticate(&Credentials::new(Some(token), None)).await?;
+        }
+    }
+    Ok(next.run(request).await)
 }
 
 /// Whether the request was sent to an address of this machine by that address, or by the one name that is always local.

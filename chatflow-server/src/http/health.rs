@@ -44,7 +44,9 @@ pub(super) struct Readiness {
 
 /// Readiness: 503 while a part is down or the node drains.
 pub(super) async fn ready(State(app): State<App>) -> (StatusCode, Json<Readiness>) {
-    let health = app.engine.health().await;
+    let mut health = app.engine.health().await;
+    // Clients can be served without.
+    health.components.extend(app.backups.as_ref().map(|backups| backups.component()));
     let status = if health.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     let word = match (health.ready, health.draining) {
         (true, _) => "ready",

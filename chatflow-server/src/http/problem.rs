@@ -62,9 +62,20 @@ impl Problem {
 
     /// Not now; the same again after `wait` may succeed.
     pub(crate) fn unavailable(code: &'static str, detail: impl Into<String>, wait: Duration) -> Self {
-        let mut problem = Self::new(StatusCode::SERVICE_UNAVAILABLE, code, detail);
+        Self::later(StatusCode::SERVICE_UNAVAILABLE, code, detail, wait)
+    }
+
+    /// The same with another status.
+    pub(crate) fn later(status: StatusCode, code: &'static str, detail: impl Into<String>, wait: Duration) -> Self {
+        let mut problem = Self::new(status, code, detail);
         problem.0.retry_after = Some(wait);
         problem
+    }
+
+    /// Who asks is not known.
+    pub(crate) fn unauthenticated(detail: impl Into<String>) -> Self {
+        let problem = Self::new(StatusCode::UNAUTHORIZED, "unauthenticated", detail);
+        problem.with_header(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"))
     }
 
     /// A fault of the server.
@@ -91,6 +102,7 @@ impl From<Error> for Problem {
                 Self::unavailable(code::UNAVAILABLE, "a part of the server is away", wait)
             }
             ErrorKind::NotFound => Self::new(StatusCode::NOT_FOUND, "not_found", "this server keeps no such thing"),
+            ErrorKind::Unauthenticated => Self::unauthenticated("name, password or token is not valid"),
             ErrorKind::Forbidden => Self::new(StatusCode::FORBIDDEN, code::FORBIDDEN, "not allowed"),
             ErrorKind::Invalid => Self::new(StatusCode::PAYLOAD_TOO_LARGE, code::TOO_BIG, "larger than the broker takes"),
             _ => {
@@ -117,7 +129,7 @@ impl IntoResponse for Problem {
         let json = serde_json::to_vec(&body).unwrap_or_default();
         let mut response = (status, [(header::CONTENT_TYPE, "application/problem+json")], json).into_response();
         if let Some(wait) = retry_after {
-            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(wait.as_secs().max(1)));
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(wait.as_millis().div_ceil(1_000).max(1) as u64));
         }
         if let Some((name, value)) = extra {
             response.headers_mut().insert(name, value);

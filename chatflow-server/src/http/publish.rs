@@ -66,7 +66,8 @@ fn texts(violations: &[chatflow_core::Violation]) -> Vec<String> {
     violations.iter().map(ToString::to_string).collect()
 }
 
-async fn read(body: Body, most: usize, patience: Duration) -> Result<Bytes, Problem> {
+/// The whole body.
+pub(super) async fn read(body: Body, most: usize, patience: Duration) -> Result<Bytes, Problem> {
     let too_big = || Problem::new(StatusCode::PAYLOAD_TOO_LARGE, code::TOO_BIG, format!("the body is larger than {most} bytes"));
     // What is announced as too big isn't waited for.
     if body.size_hint().lower() > most as u64 {

@@ -32,6 +32,40 @@ function userId() {
   return chosen;
 }
 
+// Who is logged in, for as long as the tab is open.
+const login = {
+  get: (name) => {
+    try {
+      const known = JSON.parse(sessionStorage.getItem("chatflow.login"));
+      const good = known?.username.toLowerCase() === name.toLowerCase() && Date.parse(known.expiresAt) > Date.now();
+      return good ? known : null;
+    } catch {
+      return null;
+    }
+  },
+  set: (known) => {
+    try {
+      sessionStorage.setItem("chatflow.login", JSON.stringify(known));
+    } catch {
+      // Then a reload asks again.
+    }
+  },
+};
+
+/** Who has the name and password; throws what a person should be told. */
+async function logIn(username, password) {
+  const words = {
+    401: "Name or password is wrong",
+    404: "This server keeps no accounts: leave this empty",
+    429: "Too many tries: wait a minute",
+  };
+  const headers = { "Content-Type": "application/json" };
+  const request = { method: "POST", headers, body: JSON.stringify({ username, password }) };
+  const response = await fetch("/api/v1/login", request).catch(() => null);
+  if (!response?.ok) throw new Error(words[response?.status] ?? "The server can't tell just now: try again");
+  return response.json();
+}
+
 const PLAIN_WORDS = {
   rate_limited: "You are sending faster than this server allows. It will go out in a moment.",
   overloaded: "The server is busy. Your message will be sent again.",
@@ -47,15 +81,16 @@ const plainly = (error) => PLAIN_WORDS[error.code] || (error.errors ?? []).map(s
 let chat = null;
 
 class Chat {
-  constructor(room, name) {
+  constructor(room, name, known) {
     this.room = room;
     this.name = name;
-    this.user = userId();
+    this.user = known?.userId ?? userId();
+    this.headers = known ? { Authorization: `Bearer ${known.token}` } : {};
     this.members = new Map();
     this.session = null;
     this.joined = this.message("JOIN", "joined the room");
     this.conversation = new Conversation(room, this.user, (id) => this.giveUp(id));
-    this.connection = new Connection(room, {
+    this.connection = new Connection(room, known?.token, {
       state: (state, detail) => this.showState(state, detail),
       welcome: (event) => this.welcome(event),
       message: (message) => this.conversation.add(message),
@@ -104,7 +139,7 @@ class Chat {
   /** Presence events name everybody in small rooms; this does in large ones. */
   async fetchMembers() {
     try {
-      const response = await fetch(`/api/v1/rooms/${encodeURIComponent(this.room)}/members`);
+      const response = await fetch(`/api/v1/rooms/${encodeURIComponent(this.room)}/members`, { headers: this.headers });
       if (!response.ok) return;
       const { members } = await response.json();
       for (const member of members) this.members.set(member.session, { ...this.members.get(member.session), ...member });
@@ -171,7 +206,8 @@ class Chat {
   ended(code, reason) {
     this.showState("ended");
     const words = { 1003: "There is no room of this name on this server.", 3500: "This server asks you to log in.", 3501: "You may not join this room." };
-    if (code === 1003 || code >= 3500) return leave(words[code] ?? "The server ended the connection.");
+    if (code === 3500) login.set(null);
+    if (code === 1003 || code >= 3500) return leave(words[code] ?? "The server ended the connection.", code === 3500 ? "password" : "room");
     this.showError(`The server ended the connection${reason ? `: ${reason}` : ""}. Leave the room and join again to go on.`);
   }
 
@@ -182,7 +218,7 @@ class Chat {
   }
 }
 
-function enter(room, name) {
+function enter(room, name, known) {
   memory.set("room", room);
   memory.set("name", name);
   history.replaceState(null, "", `#${room}`);
@@ -190,30 +226,31 @@ function enter(room, name) {
   $("room-title").textContent = room;
   $("enter").hidden = true;
   $("chat").hidden = false;
-  chat = new Chat(room, name);
+  chat = new Chat(room, name, known);
   chat.showMembers();
   $("text").focus();
 }
 
-function leave(why = "") {
+function leave(why = "", field = "room") {
   chat?.close();
   chat = null;
   history.replaceState(null, "", location.pathname);
   document.title = "ChatFlow";
   $("chat").hidden = true;
   $("enter").hidden = false;
-  tell("room", why);
-  $("room").focus();
+  tell(field, why);
+  $(field).focus();
 }
 
-const HINTS = { room: $("room-hint").textContent, name: $("name-hint").textContent };
+const HINTS = { room: $("room-hint").textContent, name: $("name-hint").textContent, password: $("password-hint").textContent };
 
 function tell(field, problem) {
   $(field).setAttribute("aria-invalid", String(Boolean(problem)));
   $(`${field}-hint`).textContent = problem || HINTS[field];
 }
 
-$("enter-form").addEventListener("submit", (event) => {
+let entering = false;
+$("enter-form").addEventListener("submit", async (event) => {
   event.preventDefault();
   const [room, name] = [$("room").value.trim(), $("name").value.trim()];
   const roomFits = /^[A-Za-z0-9_-]{1,64}$/.test(room);
@@ -222,7 +259,21 @@ $("enter-form").addEventListener("submit", (event) => {
   tell("name", nameFits ? "" : "Use 3 to 20 letters or digits, without spaces");
   if (!roomFits) $("room").focus();
   else if (!nameFits) $("name").focus();
-  else enter(room, name);
+  if (!roomFits || !nameFits || entering) return;
+  const password = $("password").value;
+  entering = true;
+  try {
+    if (password) login.set(await logIn(name, password));
+    tell("password", "");
+    const known = login.get(name);
+    enter(room, known?.username ?? name, known);
+    $("password").value = "";
+  } catch (error) {
+    tell("password", error.message);
+    $("password").focus();
+  } finally {
+    entering = false;
+  }
 });
 
 function setText(text) {

@@ -33,6 +33,7 @@ export function newId() {
 
 export class Connection {
   #room;
+  #protocols;
   #on;
   #socket = null;
   #timers = new Map();
@@ -43,9 +44,10 @@ export class Connection {
   #ended = false;
   #unanswered = new Map();
 
-  /** `on` has: state(name, detail), welcome(event), message(message), answer(id), refused(id, error), trouble(error), event(event), ended(code, reason). */
-  constructor(room, on) {
+  /** With a token, as the user who has it. `on` has: state(name, detail), welcome(event), message(message), answer(id), refused(id, error), trouble(error), event(event), ended(code, reason). */
+  constructor(room, token, on) {
     this.#room = room;
+    this.#protocols = token ? ["chatflow.v1", `bearer.${token}`] : ["chatflow.v1"];
     this.#on = on;
     this.online = () => this.#now();
     this.offline = () => this.#lose();
@@ -85,7 +87,7 @@ export class Connection {
   #open() {
     this.#drop();
     this.#on.state("connecting");
-    const socket = new WebSocket(this.#url(), "chatflow.v1");
+    const socket = new WebSocket(this.#url(), this.#protocols);
     this.#socket = socket;
     socket.onmessage = ({ data }) => this.#receive(JSON.parse(data));
     socket.onclose = ({ code, reason }) => this.#closed(code, reason);

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use chatflow_core::store::MemoryStore;
-use chatflow_core::{MessageStore, NodeId};
+use chatflow_core::{Accounts, MessageStore, NodeId};
 
 use super::no_such;
 use crate::config::{ConfigError, StoreSection};
@@ -18,7 +18,10 @@ pub(super) async fn open(section: &StoreSection) -> Result<Option<Arc<dyn Messag
         ("sqlite", file) if !file.is_empty() => {
             use chatflow_core::store::{SqliteConfig, SqliteStore};
             let config = SqliteConfig::new(file).with_readers(section.readers);
-            let store = SqliteStore::open(config).await.map_err(|error| wrong(section, error))?;
+            let store = SqliteStore::open(config).await.map_err(|error| match error.to_string().contains("in use by another process") {
+                true => ConfigError::line(format!("store.url = {:?}: {error}: stop the server that has it first", section.url)),
+                false => wrong(section, error),
+            })?;
             Ok(Some(Arc::new(store)))
         }
         #[cfg(feature = "postgres")]
@@ -30,6 +33,28 @@ pub(super) async fn open(section: &StoreSection) -> Result<Option<Arc<dyn Messag
         ("mysql" | "mariadb", _) => {
             let store = chatflow_core::store::MySqlStore::open(database(section)).await.map_err(|error| wrong(section, error))?;
             Ok(Some(Arc::new(store)))
+        }
+        _ => Err(no_such("store.url", &section.url)),
+    }
+}
+
+/// Its accounts alone.
+pub(super) async fn accounts(section: &StoreSection) -> Result<Arc<dyn Accounts>, ConfigError> {
+    match section.url.split() {
+        #[cfg(feature = "sqlite")]
+        ("sqlite", file) if !file.is_empty() => {
+            let accounts = chatflow_core::store::SqliteAccounts::open(file).await.map_err(|error| wrong(section, error))?;
+            Ok(Arc::new(accounts))
+        }
+        #[cfg(feature = "postgres")]
+        ("postgres" | "postgresql", _) => {
+            let store = chatflow_core::store::PostgresStore::open(database(section)).await.map_err(|error| wrong(section, error))?;
+            Ok(Arc::new(store))
+        }
+        #[cfg(feature = "mysql")]
+        ("mysql" | "mariadb", _) => {
+            let store = chatflow_core::store::MySqlStore::open(database(section)).await.map_err(|error| wrong(section, error))?;
+            Ok(Arc::new(store))
         }
         _ => Err(no_such("store.url", &section.url)),
     }
@@ -87,6 +112,11 @@ fn wrong(section: &StoreSection, error: chatflow_core::Error) -> ConfigError {
 /// Whether another node can write it.
 pub(super) fn is_shared(section: &StoreSection) -> bool {
     !matches!(section.url.split().0, "none" | "memory" | "sqlite")
+}
+
+/// Whether it outlives the process.
+pub(super) fn lasts(section: &StoreSection) -> bool {
+    !matches!(section.url.split().0, "none" | "memory")
 }
 
 /// Whether there is none.

@@ -1,6 +1,7 @@
 //! The server as its users meet it: the real program, its configuration, its HTTP API and its sockets.
 #![allow(clippy::unwrap_used, reason = "a test that can't go on has failed")]
 
+mod accounts;
 mod analytics;
 mod chatting;
 mod configuration;

@@ -125,6 +125,12 @@ fn real_answers_are_as_described() {
         conforms(&document, "post", publish, &ask(&server, "post", "/api/v1/rooms/a/messages?ack=persisted", "", &body));
     }
     conforms(&document, "post", publish, &ask(&server, "post", "/api/v1/rooms/a/messages", "Origin: http://evil.example\r\n", "{}"));
+    for body in [r#"{"username":"ada","password":"correct horse"}"#.into(), "{}".into(), "{".into(), " ".repeat(70_000)] {
+        conforms(&document, "post", "/api/v1/login", &ask(&server, "post", "/api/v1/login", "", &body));
+    }
+    for path in ["/api/v1/logout", "/api/v1/ticket"] {
+        conforms(&document, "post", path, &ask(&server, "post", path, "", ""));
+    }
     let _member = server.connect("/chat/a", true).next(|frame| frame["event"] == "welcome");
     for (method, path) in described(&document).into_iter().filter(|(method, _)| method == "get") {
         let place = path.replace("{room}", "a").replace("{user}", "7");

@@ -7,7 +7,7 @@ use crate::{Error, ErrorKind, Result};
 
 /// Each takes the schema one version on; its place in the list is the version, kept in `chatflow_meta`. Only ever append. The database
 /// can't take back what changes a table, so each statement may be there already.
-const MIGRATIONS: &[&str] = &[include_str!("schema/1.sql"), include_str!("schema/2.sql")];
+const MIGRATIONS: &[&str] = &[include_str!("schema/1.sql"), include_str!("schema/2.sql"), include_str!("schema/3.sql")];
 
 /// Held while the schema is changed, so that of nodes that start together one does it.
 const LOCK: &str = "chatflow";
@@ -29,6 +29,10 @@ const RIGHTS: &[(&str, &str, &str)] = &[
         "INSERT INTO chatflow_messages (id, digest, at, session, room, place, sender, kind, node, origin, body)
       SELECT id, digest, at, session, room, place, sender, kind, node, origin, body FROM chatflow_messages WHERE false",
     ),
+    ("chatflow_accounts", "SELECT", "SELECT 1 FROM chatflow_accounts LIMIT 0"),
+    ("chatflow_accounts", "INSERT", "INSERT INTO chatflow_accounts SELECT * FROM chatflow_accounts WHERE false"),
+    ("chatflow_accounts", "UPDATE", "UPDATE chatflow_accounts SET changed = changed WHERE false"),
+    ("chatflow_accounts", "DELETE", "DELETE FROM chatflow_accounts WHERE false"),
 ];
 
 /// Makes what is missing; nothing, and without any right to, where the schema is current. How many steps that took.
@@ -56,9 +60,10 @@ pub(super) async fn migrate(db: &mut MySqlConnection) -> Result<usize> {
         }
     }
     if !missing.is_empty() {
-        let keep = "INSERT INTO chatflow_meta (name, value) VALUES ('identity', ?), ('probe', '') ON DUPLICATE KEY UPDATE name = name";
+        let keep = "INSERT INTO chatflow_meta (name, value) VALUES ('identity', ?), ('probe', ''), ('secret', ?)
+                    ON DUPLICATE KEY UPDATE name = name";
         let identity = uuid::Uuid::new_v4().to_string();
-        sqlx::query(keep).bind(identity).execute(&mut *db).await.map_err(failure::opening)?;
+        sqlx::query(keep).bind(identity).bind(crate::accounts::new_secret()).execute(&mut *db).await.map_err(failure::opening)?;
         let keep = "REPLACE INTO chatflow_meta (name, value) VALUES ('version', ?)";
         sqlx::query(keep).bind(MIGRATIONS.len().to_string()).execute(&mut *db).await.map_err(failure::opening)?;
     }

@@ -9,7 +9,7 @@ use super::{ORIGIN, failure};
 use crate::{Error, ErrorKind, Result};
 
 /// Each takes the schema one version on; its place in the list is the version, kept in `user_version`. Only ever append.
-const MIGRATIONS: &[&str] = &[include_str!("schema/1.sql"), include_str!("schema/2.sql")];
+const MIGRATIONS: &[&str] = &[include_str!("schema/1.sql"), include_str!("schema/2.sql"), include_str!("schema/3.sql")];
 
 /// A connection on which the schema is current, for the writer.
 pub(super) fn prepare(path: &Path, busy: Duration) -> Result<Connection> {
@@ -22,6 +22,23 @@ pub(super) fn prepare(path: &Path, busy: Duration) -> Result<Connection> {
         }
     })?;
     Ok(db)
+}
+
+/// A connection beside the process that has the file, which must be one that knows the same schema.
+pub(super) fn beside(path: &Path, busy: Duration) -> Result<Connection> {
+    let open = || {
+        let db = connect(path, busy, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+        db.pragma_update(None, "synchronous", "FULL")?;
+        // Checkpoints are the other's affair.
+        db.pragma_update(None, "wal_autocheckpoint", 0)?;
+        let version = db.pragma_query_value(None, "user_version", |row| row.get::<_, u32>(0))? as usize;
+        Ok((db, version))
+    };
+    let (db, version) = open().map_err(|error: rusqlite::Error| failure::error(&error))?;
+    match version == MIGRATIONS.len() {
+        true => Ok(db),
+        false => Err(Error::new(ErrorKind::Config, ORIGIN, "the process that uses the file is of another version")),
+    }
 }
 
 /// One more connection to a prepared file.
@@ -61,6 +78,7 @@ fn migrate(db: &mut Connection) -> Result<(), Refused> {
         tx.execute_batch(migration)?;
     }
     tx.pragma_update(None, "user_version", MIGRATIONS.len() as u32)?;
-    tx.execute("INSERT INTO meta (name, value) VALUES ('identity', ?) ON CONFLICT DO NOTHING", [uuid::Uuid::new_v4().to_string()])?;
+    let keep = "INSERT INTO meta (name, value) VALUES ('identity', ?), ('secret', ?) ON CONFLICT DO NOTHING";
+    tx.execute(keep, [uuid::Uuid::new_v4().to_string(), crate::accounts::new_secret()])?;
     Ok(tx.commit()?)
 }

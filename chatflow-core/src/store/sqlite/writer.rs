@@ -8,6 +8,7 @@ use parking_lot::Mutex;
 use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot};
 
+use super::accounts;
 use super::checkpoint::Turn;
 use super::commit::{self, RoomNumbers, Stop};
 use super::failure;
@@ -48,6 +49,10 @@ pub(super) enum Request {
     Release {
         lease: Lease,
         reply: Reply<()>,
+    },
+    Account {
+        change: accounts::Change,
+        reply: Reply<accounts::Outcome>,
     },
     /// Finds out whether writing works again.
     Probe,
@@ -140,6 +145,7 @@ impl Writer {
             Request::Skip { lease, to, reply } => self.step(reply, answers, |db, _| commit::skip(db, &lease, to)),
             Request::Claim { log, holder, reply } => self.step(reply, answers, |db, _| commit::claim(db, log, &holder)),
             Request::Release { lease, reply } => self.step(reply, answers, |db, _| commit::release(db, &lease)),
+            Request::Account { change, reply } => self.step(reply, answers, |db, _| accounts::change(db, &change)),
             Request::Probe => {
                 // A new value each time: SQLite does not write what has not changed.
                 let sql = "INSERT INTO meta (name, value) VALUES ('probe', randomblob(8)) ON CONFLICT DO UPDATE SET value = excluded.value";
@@ -200,6 +206,7 @@ impl Request {
                 Self::Commit { reply, .. } => drop(reply.send(Err(error))),
                 Self::Claim { reply, .. } => drop(reply.send(Err(error))),
                 Self::Skip { reply, .. } | Self::Release { reply, .. } => drop(reply.send(Err(error))),
+                Self::Account { reply, .. } => drop(reply.send(Err(error))),
                 Self::Probe => {}
             }
         })
