@@ -36,15 +36,16 @@ async fn a_full_disk_refuses_publishers_and_loses_nothing() {
     for time in 0..TIMES {
         let before = ledger.counts().1;
         eventually("publishers go on", PATIENCE, || (ledger.counts().1 > before + 500).then_some(())).await;
+        // What the database has set aside takes some messages more, and a trial that the server makes.
+        eventually_async("the server says that it is not ready", PATIENCE, || async {
+            disk.fill();
+            (server.get("/ready").await.status == 503).then_some(())
+        })
+        .await;
         refusals.lock().clear();
-        // What the database has set aside takes some messages more.
         eventually("publishers are refused", PATIENCE, || {
             disk.fill();
             refusals.lock().contains_key("overloaded").then_some(())
-        })
-        .await;
-        eventually_async("the server says that it is not ready", WHOLE_AGAIN, || async {
-            (server.get("/ready").await.status == 503).then_some(())
         })
         .await;
         let (full, at_least) = (History::over_http(server.address, &rooms, 1_000).await, ledger.counts().1);
