@@ -8,7 +8,6 @@
 pub mod browser;
 mod chance;
 mod cluster;
-mod disk;
 mod history;
 pub mod http;
 mod ledger;
@@ -23,7 +22,6 @@ mod wait;
 
 pub use chance::{between, chance};
 pub use cluster::Cluster;
-pub use disk::Disk;
 pub use history::{History, Row};
 pub use ledger::{Ledger, Seen, Sent};
 pub use member::{Habit, Member};
