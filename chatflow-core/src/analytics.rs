@@ -98,7 +98,7 @@ pub struct UserQuery {
     pub start: Option<Timestamp>,
     /// Only accepted earlier than this time.
     pub end: Option<Timestamp>,
-    /// At most so many, 1 to [`LARGEST_PAGE`](crate::store::LARGEST_PAGE).
+    /// At most so many, 1 to [`store::LARGEST_PAGE`](crate::store::LARGEST_PAGE).
     pub limit: usize,
     /// Which end of the range to take when there are more: the newest, or the oldest.
     pub newest: bool,
@@ -271,7 +271,7 @@ impl Participation {
 ///    meanwhile.
 /// 3. **Order.** Lists by number are in descending order of the number, equal ones in ascending order of the name's bytes; lists by
 ///    name in that of its bytes.
-/// 4. **Bounds.** No list holds more than [`LARGEST_PAGE`](crate::store::LARGEST_PAGE).
+/// 4. **Bounds.** No list holds more than [`store::LARGEST_PAGE`](crate::store::LARGEST_PAGE).
 /// 5. **Readers wait for nobody.** Answers come while commits fail, and never wait for a writer.
 ///
 /// # Errors
