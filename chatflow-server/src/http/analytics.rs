@@ -55,13 +55,16 @@ pub(super) struct About<T> {
     start: Option<String>,
     end: Option<String>,
     as_of: Option<String>,
+    /// An answer out of a cache is older than its question.
+    counted_at: String,
 }
 
 impl<T> About<T> {
     fn new<V>(range: Minutes, counted: Counted<V>, show: impl FnOnce(V) -> T) -> Json<Self> {
-        let Counted { value, as_of, .. } = counted;
+        let Counted { value, as_of, at, .. } = counted;
         let text = |at: Option<Timestamp>| at.map(|at| at.to_string());
-        Json(Self { answer: show(value), start: text(range.start()), end: text(range.end()), as_of: text(as_of) })
+        let (start, end) = (text(range.start()), text(range.end()));
+        Json(Self { answer: show(value), start, end, as_of: text(as_of), counted_at: at.to_string() })
     }
 }
 

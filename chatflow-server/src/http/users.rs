@@ -50,6 +50,7 @@ pub(super) struct Rooms {
     /// What to pass as `after` for the next page.
     next: Option<String>,
     as_of: Option<String>,
+    counted_at: String,
 }
 
 #[derive(Debug, Serialize)]
@@ -85,8 +86,8 @@ pub(super) async fn rooms(
         messages,
         last_activity: last.to_string(),
     };
-    let as_of = found.as_of.map(|at| at.to_string());
-    Ok(axum::Json(Rooms { user_id, rooms: found.value.into_iter().map(room).collect(), next, as_of }))
+    let (as_of, counted_at) = (found.as_of.map(|at| at.to_string()), found.at.to_string());
+    Ok(axum::Json(Rooms { user_id, rooms: found.value.into_iter().map(room).collect(), next, as_of, counted_at }))
 }
 
 #[cfg(test)]
