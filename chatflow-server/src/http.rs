@@ -14,6 +14,7 @@ mod problem;
 mod publish;
 mod query;
 mod rooms;
+mod turns;
 mod users;
 
 use std::fmt::Display;
@@ -40,6 +41,7 @@ use crate::handshake;
 
 pub(crate) use access::bearer;
 pub(crate) use problem::Problem;
+use turns::Turns;
 
 /// What every handler needs.
 #[derive(Clone)]
@@ -101,9 +103,6 @@ impl<S: Sync, E: FromRequestParts<S, Rejection: Display>> FromRequestParts<S> fo
 pub(crate) fn router(app: App) -> Router {
     let api = match app.config.node.is(Role::Api) {
         true => Router::new()
-            .route("/api/v1/rooms", get(rooms::rooms))
-            .route("/api/v1/rooms/{room}/messages", get(history::messages).post(publish::publish))
-            .route("/api/v1/rooms/{room}/members", get(rooms::members))
             .route("/api/v1/users/{user}/messages", get(users::messages))
             .route("/api/v1/users/{user}/rooms", get(users::rooms))
             .route("/api/v1/analytics/active-users", get(analytics::active_users))
@@ -111,6 +110,10 @@ pub(crate) fn router(app: App) -> Router {
             .route("/api/v1/analytics/top-rooms", get(analytics::top_rooms))
             .route("/api/v1/analytics/message-rate", get(analytics::message_rate))
             .route("/api/v1/analytics/participation", get(analytics::participation))
+            .route_layer(from_fn_with_state(Turns::new(app.config.store.readers), turns::in_turn))
+            .route("/api/v1/rooms", get(rooms::rooms))
+            .route("/api/v1/rooms/{room}/messages", get(history::messages).post(publish::publish))
+            .route("/api/v1/rooms/{room}/members", get(rooms::members))
             .route_layer(from_fn_with_state(app.clone(), access::member))
             .route("/api/v1/login", post(login::login))
             .route("/api/v1/logout", post(login::logout))

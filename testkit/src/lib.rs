@@ -8,6 +8,7 @@
 pub mod browser;
 mod chance;
 mod cluster;
+mod disk;
 mod history;
 pub mod http;
 mod ledger;
@@ -22,6 +23,7 @@ mod wait;
 
 pub use chance::{between, chance};
 pub use cluster::Cluster;
+pub use disk::Disk;
 pub use history::{History, Row};
 pub use ledger::{Ledger, Seen, Sent};
 pub use member::{Habit, Member};

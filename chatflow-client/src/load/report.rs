@@ -195,7 +195,8 @@ impl Report {
             retries: read(&stats.retries),
             deliveries: read(&stats.delivered),
             deliveries_per_second: main_deliveries as f64 / to_the_last_delivery,
-            littles_law_prediction: answer.as_ref().map(|l| in_flight / (l.mean / 1e3)),
+            // Where messages wait for reads, fewer are in flight than may be.
+            littles_law_prediction: answer.as_ref().filter(|_| !run.reads.are_wanted()).map(|l| in_flight / (l.mean / 1e3)),
             mean_in_flight: answer.as_ref().map(|l| rate * l.mean / 1e3),
             answer_latency_ms: answer,
             last_member_latency_ms: Latency::of(&total.last_member),

@@ -39,11 +39,11 @@ impl Freshness {
     /// # Errors
     /// The store's.
     pub(super) async fn watermark(&self, store: &dyn MessageStore, log: LogId) -> Result<Position> {
-        let log_ = self.log(log);
-        let turn = log_.asked.fetch_add(1, SeqCst) + 1;
-        let mut last = log_.last.lock().await;
+        let known = self.log(log);
+        let turn = known.asked.fetch_add(1, SeqCst) + 1;
+        let mut last = known.last.lock().await;
         if last.after < turn {
-            let after = log_.asked.load(SeqCst);
+            let after = known.asked.load(SeqCst);
             let found = store.watermark(log).await?;
             *last = Look { after, found };
         }

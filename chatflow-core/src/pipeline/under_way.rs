@@ -12,7 +12,7 @@ use futures::poll;
 use crate::answers::Fate;
 use crate::broker::Delivered;
 use crate::store::{Exception, Lease, MessageStore, Stored};
-use crate::{Position, Result};
+use crate::{Error, ErrorKind, Position, Result};
 
 type Outcome = Result<Vec<(usize, Exception)>>;
 
@@ -82,7 +82,9 @@ impl UnderWay {
         match self.batches.front_mut() {
             Some((.., Some(commit))) => {
                 commit.as_mut().await;
-                commit.as_mut().take_output().unwrap_or_else(|| Ok(Vec::new()))
+                // Taken once, because whoever has it takes the batch out.
+                let taken = || Err(Error::new(ErrorKind::Internal, "pipeline", "the outcome of a commit was asked for twice"));
+                commit.as_mut().take_output().unwrap_or_else(taken)
             }
             _ => std::future::pending().await,
         }
