@@ -16,13 +16,16 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
-use crate::answers::Reply;
+use crate::answers::{Call, Reply};
 use crate::auth::Identity;
 use crate::protocol::{Event, MemberInfo, close};
 use crate::registry::{Outlet, put_event};
 use crate::session::Session;
 use crate::stats::Stats;
-use crate::{Analytics, BadFrame, Draft, Error, ErrorKind, LogId, NodeId, Page, PageQuery, Result, RoomId, Stored, Timestamp, websocket};
+use crate::{
+    Analytics, BadFrame, DeadLetter, Draft, Error, ErrorKind, LogId, Message, NodeId, Page, PageQuery, Result, RoomId, Stored, Timestamp,
+    websocket,
+};
 
 pub use builder::EngineBuilder;
 pub(crate) use inner::Inner;
@@ -55,6 +58,14 @@ pub use types::{Ack, Component, ConnectRequest, Deliver, Health, PublishError, P
 pub struct Engine {
     inner: Arc<Inner>,
     tasks: Arc<Mutex<Tasks>>,
+}
+
+/// What becomes of a message; an error when the engine ends first.
+pub(crate) type Answered = oneshot::Receiver<Result<Published, PublishError>>;
+
+/// The error for a message whose engine ended.
+pub(crate) fn ended() -> Error {
+    Error::new(ErrorKind::Unavailable, "engine", "the engine ended before the message was safe")
 }
 
 /// The engine's own tasks; they end with it.
@@ -153,18 +164,56 @@ impl Engine {
     /// # Errors
     /// See [`PublishError`].
     pub async fn publish(&self, room: &RoomId, draft: Draft, ack: Ack) -> Result<Published, PublishError> {
-        let inner = &self.inner;
-        inner.validator.validate(&draft).map_err(PublishError::Invalid)?;
-        let message = inner.message(&draft, room.clone(), Timestamp::now(), 0, Default::default());
-        inner.hooks.on_message(&message).map_err(PublishError::Invalid)?;
-        let (reply, answer) = oneshot::channel();
-        if let Err(error) = inner.give(message, &draft, ack, Reply::Call(reply), || ()) {
+        let message = self.message(room, &draft)?;
+        let (done, answer) = oneshot::channel();
+        if let Err(error) = self.inner.give(message, &draft, ack, Reply::Call(Call { placed: None, done }), || ()) {
             return Err(error.into());
         }
-        match answer.await {
-            Ok(answer) => answer,
-            Err(_) => Err(Error::new(ErrorKind::Unavailable, "engine", "the engine ended before the message was safe").into()),
-        }
+        answer.await.unwrap_or_else(|_| Err(ended().into()))
+    }
+
+    /// The message that [`publish`](Self::publish) would publish of `draft`, which is not published: for an
+    /// [outbox](crate::outbox). Its id is fixed by now.
+    ///
+    /// # Errors
+    /// [`PublishError::Invalid`]: the validator or a hook refuses it.
+    pub fn message(&self, room: &RoomId, draft: &Draft) -> Result<Message, PublishError> {
+        let inner = &self.inner;
+        inner.validator.validate(draft).map_err(PublishError::Invalid)?;
+        let message = inner.message(draft, room.clone(), Timestamp::now(), 0, Default::default());
+        inner.hooks.on_message(&message).map_err(PublishError::Invalid)?;
+        Ok(message)
+    }
+
+    /// Publishes a message that [`message`](Self::message) made, perhaps long ago and on another node, under its id, here and now. The
+    /// first of the answers is told once the message has its place in the log, unless the second is told at once: what became of it, as
+    /// of a [`publish`](Self::publish) with [`Ack::Persisted`].
+    ///
+    /// # Errors
+    /// The engine is draining.
+    pub(crate) fn submit(&self, message: Message) -> Result<(oneshot::Receiver<()>, Answered)> {
+        let (placed, is_placed) = oneshot::channel();
+        let (done, answer) = oneshot::channel();
+        let message = Message { at: Timestamp::now(), node: self.inner.node.clone(), ..message };
+        let call = Call { placed: Some(placed), done };
+        self.inner.give(message, &Draft::default(), Ack::Persisted, Reply::Call(call), || ())?;
+        Ok((is_placed, answer))
+    }
+
+    /// Puts a message aside that can't be published.
+    ///
+    /// # Errors
+    /// It could not be kept.
+    pub(crate) async fn bury(&self, letter: DeadLetter) -> Result<()> {
+        self.inner.dead_letters.put(&[letter]).await?;
+        self.inner.counters.dead_letters.add(1);
+        Ok(())
+    }
+
+    /// The largest encoded message that the broker takes, in bytes.
+    #[allow(dead_code, reason = "only outboxes behind features use it")]
+    pub(crate) fn largest_entry(&self) -> usize {
+        self.inner.broker.profile().largest_entry
     }
 
     /// Reads a client's frame with this engine's codec, to be published from the application.
@@ -251,7 +300,7 @@ impl Engine {
         QueueDepth { waiting, writing, log: depths.get(log).copied().unwrap_or_default() }
     }
 
-    fn log_of(&self, room: &RoomId) -> LogId {
+    pub(crate) fn log_of(&self, room: &RoomId) -> LogId {
         self.inner.broker.profile().log_of(room)
     }
 

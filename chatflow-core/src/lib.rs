@@ -82,6 +82,7 @@ mod error;
 mod hooks;
 mod message;
 mod notice;
+pub mod outbox;
 mod pipeline;
 mod position;
 mod presence;

@@ -275,6 +275,7 @@ impl EngineBuilder {
             settings,
             broker,
             store,
+            dead_letters,
             registry,
             presence,
             answers,

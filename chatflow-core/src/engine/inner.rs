@@ -19,7 +19,7 @@ use crate::rate::UserBuckets;
 use crate::registry::{Outlet, RoomRegistry};
 use crate::relay::Show;
 use crate::stats::Counters;
-use crate::store::MessageStore;
+use crate::store::{DeadLetters, MessageStore};
 use crate::{
     Codec, Delivery, Draft, Error, ErrorKind, Hooks, Message, MessageId, MessageValidator, NodeId, Result, RoomId, Settings, Timestamp,
 };
@@ -35,6 +35,7 @@ pub(crate) struct Inner {
     pub(crate) settings: Settings,
     pub(crate) broker: Arc<dyn Broker>,
     pub(crate) store: Option<Arc<dyn MessageStore>>,
+    pub(crate) dead_letters: Arc<dyn DeadLetters>,
     pub(crate) registry: Arc<dyn RoomRegistry>,
     pub(crate) presence: Arc<Presence>,
     pub(crate) answers: Arc<Answers>,

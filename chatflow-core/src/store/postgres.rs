@@ -2,7 +2,7 @@
 
 mod analytics;
 mod commit;
-mod failure;
+pub(crate) mod failure;
 mod lease;
 mod reader;
 mod schema;

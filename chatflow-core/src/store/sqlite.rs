@@ -3,7 +3,7 @@
 mod analytics;
 mod checkpoint;
 mod commit;
-mod failure;
+pub(crate) mod failure;
 mod place;
 mod reader;
 mod schema;
