@@ -236,6 +236,11 @@ pub trait MessageStore: Debug + Send + Sync + 'static {
         None
     }
 
+    /// Dead letters in this store, where all who use it see them, if it keeps any.
+    fn dead_letters(&self) -> Option<&dyn DeadLetters> {
+        None
+    }
+
     /// The latest epoch of any position that was ever committed or claimed through; 0 when there is none.
     ///
     /// # Errors

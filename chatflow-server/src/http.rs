@@ -2,6 +2,7 @@
 
 mod access;
 mod analytics;
+mod dead_letters;
 mod health;
 mod history;
 mod metrics;
@@ -25,7 +26,7 @@ use axum::http::request::Parts;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::map_response;
 use axum::response::Response;
-use axum::routing::{any, get};
+use axum::routing::{any, get, post};
 use chatflow_core::cache::CachedStore;
 use chatflow_core::protocol::code;
 use chatflow_core::{Analytics, Engine, RoomId};
@@ -121,6 +122,9 @@ pub(crate) fn router(app: App) -> Router {
         .route("/openapi.json", get(openapi::document))
         .route("/api/v1/nodes", get(nodes::nodes))
         .route("/api/v1/assign", get(nodes::best))
+        // Every node has some, whatever its roles.
+        .route("/api/v1/dead-letters", get(dead_letters::list).delete(dead_letters::discard))
+        .route("/api/v1/dead-letters/replay", post(dead_letters::replay))
         .merge(api)
         .fallback(async || Problem::new(StatusCode::NOT_FOUND, "not_found", "there is nothing at this path"))
         .method_not_allowed_fallback(async || {

@@ -9,6 +9,7 @@ mod http;
 mod life;
 mod listener;
 mod log;
+mod peers;
 mod replay;
 mod wiring;
 

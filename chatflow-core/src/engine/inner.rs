@@ -13,13 +13,14 @@ use super::types::Ack;
 use crate::answers::{Answers, Pending, Reply};
 use crate::auth::{Authenticator, Authorizer};
 use crate::broker::{Broker, Durability, Entry};
+use crate::letters::Letters;
 use crate::pipeline::Progress;
 use crate::presence::Presence;
 use crate::rate::UserBuckets;
 use crate::registry::{Outlet, RoomRegistry};
 use crate::relay::Show;
 use crate::stats::Counters;
-use crate::store::{DeadLetters, MessageStore};
+use crate::store::MessageStore;
 use crate::{
     Codec, Delivery, Draft, Error, ErrorKind, Hooks, Message, MessageId, MessageValidator, NodeId, Result, RoomId, Settings, Timestamp,
 };
@@ -35,7 +36,7 @@ pub(crate) struct Inner {
     pub(crate) settings: Settings,
     pub(crate) broker: Arc<dyn Broker>,
     pub(crate) store: Option<Arc<dyn MessageStore>>,
-    pub(crate) dead_letters: Arc<dyn DeadLetters>,
+    pub(crate) letters: Arc<Letters>,
     pub(crate) registry: Arc<dyn RoomRegistry>,
     pub(crate) presence: Arc<Presence>,
     pub(crate) answers: Arc<Answers>,

@@ -4,6 +4,7 @@ mod analytics;
 mod commit;
 pub(crate) mod failure;
 mod lease;
+mod letters;
 mod reader;
 mod schema;
 
@@ -18,7 +19,7 @@ use sqlx::{ConnectOptions, Connection, Executor, MySql, MySqlConnection};
 use tokio::time::timeout;
 
 use super::sql::{DatabaseConfig, Dialect, Pools, STATUS, slow, with};
-use super::{Exception, Lease, Located, Mark, MessageStore, Page, PageQuery, RoomSummary, SharedStore, StoreStatus, Stored};
+use super::{DeadLetters, Exception, Lease, Located, Mark, MessageStore, Page, PageQuery, RoomSummary, SharedStore, StoreStatus, Stored};
 use crate::broker::Durability;
 use crate::{Analytics, Error, ErrorKind, LogId, MessageId, NodeId, Position, Result, RoomId};
 
@@ -148,6 +149,10 @@ impl MessageStore for MySqlStore {
     }
 
     fn shared(&self) -> Option<&dyn SharedStore> {
+        Some(self)
+    }
+
+    fn dead_letters(&self) -> Option<&dyn DeadLetters> {
         Some(self)
     }
 

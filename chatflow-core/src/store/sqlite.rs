@@ -4,6 +4,7 @@ mod analytics;
 mod checkpoint;
 mod commit;
 pub(crate) mod failure;
+mod letters;
 mod place;
 mod reader;
 mod schema;
@@ -23,7 +24,7 @@ use self::checkpoint::Turn;
 use self::reader::Job;
 use self::writer::{Health, Reply, Request, Writer};
 use super::exclusive::Exclusive;
-use super::{Exception, Lease, Located, MessageStore, Page, PageQuery, RoomSummary, StoreStatus, Stored, batch};
+use super::{DeadLetters, Exception, Lease, Located, MessageStore, Page, PageQuery, RoomSummary, StoreStatus, Stored, batch};
 use crate::broker::Durability;
 use crate::{Analytics, Error, ErrorKind, LogId, MessageId, NodeId, Position, Result, RoomId};
 
@@ -167,6 +168,10 @@ impl MessageStore for SqliteStore {
 
     fn durability(&self) -> Durability {
         Durability::Durable
+    }
+
+    fn dead_letters(&self) -> Option<&dyn DeadLetters> {
+        Some(self)
     }
 
     fn commits_under_way(&self) -> usize {

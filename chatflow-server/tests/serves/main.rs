@@ -4,6 +4,7 @@
 mod analytics;
 mod chatting;
 mod configuration;
+mod dead_letters;
 mod endpoints;
 mod handshakes;
 mod life;

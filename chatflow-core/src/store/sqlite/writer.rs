@@ -10,9 +10,9 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::checkpoint::Turn;
 use super::commit::{self, RoomNumbers, Stop};
-use super::failure;
+use super::{failure, letters};
 use crate::store::exclusive::Exclusive;
-use crate::store::{Exception, Lease, Stored};
+use crate::store::{DeadLetter, Exception, Lease, Stored};
 use crate::{Error, LogId, NodeId, Position, Result};
 
 /// Requests that may wait: a few for each log, each of one pipeline's batch.
@@ -48,6 +48,15 @@ pub(super) enum Request {
     Release {
         lease: Lease,
         reply: Reply<()>,
+    },
+    Put {
+        letters: Vec<DeadLetter>,
+        reply: Reply<()>,
+    },
+    Discard {
+        log: LogId,
+        position: Position,
+        reply: Reply<bool>,
     },
     /// Finds out whether writing works again.
     Probe,
@@ -140,6 +149,8 @@ impl Writer {
             Request::Skip { lease, to, reply } => self.step(reply, answers, |db, _| commit::skip(db, &lease, to)),
             Request::Claim { log, holder, reply } => self.step(reply, answers, |db, _| commit::claim(db, log, &holder)),
             Request::Release { lease, reply } => self.step(reply, answers, |db, _| commit::release(db, &lease)),
+            Request::Put { letters, reply } => self.step(reply, answers, |db, _| letters::put(db, &letters)),
+            Request::Discard { log, position, reply } => self.step(reply, answers, |db, _| letters::discard(db, log, position)),
             Request::Probe => {
                 // A new value each time: SQLite does not write what has not changed.
                 let sql = "INSERT INTO meta (name, value) VALUES ('probe', randomblob(8)) ON CONFLICT DO UPDATE SET value = excluded.value";
@@ -199,7 +210,8 @@ impl Request {
             match self {
                 Self::Commit { reply, .. } => drop(reply.send(Err(error))),
                 Self::Claim { reply, .. } => drop(reply.send(Err(error))),
-                Self::Skip { reply, .. } | Self::Release { reply, .. } => drop(reply.send(Err(error))),
+                Self::Skip { reply, .. } | Self::Release { reply, .. } | Self::Put { reply, .. } => drop(reply.send(Err(error))),
+                Self::Discard { reply, .. } => drop(reply.send(Err(error))),
                 Self::Probe => {}
             }
         })
