@@ -190,17 +190,19 @@ impl Run {
         }
     }
 
-    /// Removes the rows that are done with.
+    /// Counts what is published, and removes the rows that are done with.
     async fn remove(&self, outcome: &Mutex<Outcome>) -> Result<()> {
-        let mut done = outcome.lock().done.clone();
+        let mut done = {
+            let mut outcome = outcome.lock();
+            self.seen.published.fetch_add(std::mem::take(&mut outcome.published), Relaxed);
+            outcome.done.clone()
+        };
         if done.is_empty() {
             return Ok(());
         }
         done.sort_unstable();
         self.table.remove(&done).await?;
-        let mut outcome = outcome.lock();
-        outcome.done.clear();
-        self.seen.published.fetch_add(std::mem::take(&mut outcome.published), Relaxed);
+        outcome.lock().done.clear();
         Ok(())
     }
 
