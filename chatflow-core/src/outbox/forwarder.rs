@@ -16,6 +16,8 @@ use crate::{Backoff, Engine, Error, ErrorKind, MessageId, Result};
 
 /// Pauses while broker or database are away: short enough to be whole again within the five seconds that are promised.
 const AWAY: Backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(2));
+/// How long the database may take for one call. The application's own pool may be more patient.
+const CALL: Duration = Duration::from_secs(5);
 /// How long the last calls to the database may take when the forwarder is closed.
 const FAREWELL: Duration = Duration::from_secs(2);
 
@@ -166,7 +168,7 @@ impl Run {
         if due && !self.lead().await? {
             return Ok(Turn::StandBy);
         }
-        let rows = self.table.first(self.config.batch).await?;
+        let rows = within(self.table.first(self.config.batch)).await?;
         let found = rows.len();
         if found == 0 {
             return Ok(Turn::Nothing);
@@ -201,14 +203,14 @@ impl Run {
             return Ok(());
         }
         done.sort_unstable();
-        self.table.remove(&done).await?;
+        within(self.table.remove(&done)).await?;
         outcome.lock().done.clear();
         Ok(())
     }
 
     async fn lead(&mut self) -> Result<bool> {
         let asked = Instant::now();
-        let leads = self.table.lead(&self.holder, self.config.lease).await?;
+        let leads = within(self.table.lead(&self.holder, self.config.lease)).await?;
         self.renewed = leads.then_some(asked);
         Ok(leads)
     }
@@ -220,6 +222,12 @@ impl Run {
         sleep(due.max(self.config.lease / 20)).await;
         self.lead().await.unwrap_or(true)
     }
+}
+
+/// What a call to the database leads to, if it does in time.
+async fn within<T>(call: impl Future<Output = Result<T>>) -> Result<T> {
+    let slow = || Error::new(ErrorKind::Timeout, "outbox", "the database does not answer");
+    timeout(CALL, call).await.unwrap_or_else(|_| Err(slow()))
 }
 
 /// What a look at the table led to.
