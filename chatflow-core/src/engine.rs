@@ -240,7 +240,7 @@ impl Engine {
         let message = Message::decode(letter.entry.clone())?;
         let (_, answer) = self.submit(message)?;
         let outcome = answer.await.unwrap_or_else(|_| Err(ended().into()));
-        if matches!(&outcome, Ok(_)) || matches!(&outcome, Err(PublishError::Failed(error)) if is_buried(error)) {
+        if outcome.is_ok() || matches!(&outcome, Err(PublishError::Failed(error)) if is_buried(error)) {
             self.discard_dead_letter(letter.log, letter.position).await?;
         }
         outcome

@@ -101,6 +101,7 @@ pub(crate) async fn one_that_is_dropped_is_taken_over_after_its_lease(applicatio
     let one = node.forward(application.table().await);
     node.commit(application, &order("7", numbers(0..1))).await;
     node.until("7", &numbers(0..1)).await;
+    until_empty(application).await;
     let two = node.forward(application.table().await);
     let begun = Instant::now();
     drop(one);

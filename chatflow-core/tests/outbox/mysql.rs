@@ -28,7 +28,7 @@ impl Shop {
         let url = format!("{}/{name}", server.url().rsplit_once('/').unwrap().0);
         let shop = Self { pool: MySqlPool::connect(&url).await.unwrap(), url };
         for _ in 0..2 {
-            MySqlOutbox::migrate(&mut *shop.pool.acquire().await.unwrap()).await.unwrap();
+            MySqlOutbox::migrate(&mut shop.pool.acquire().await.unwrap()).await.unwrap();
         }
         shop
     }

@@ -31,7 +31,7 @@ impl Shop {
         let url = format!("{}/{name}", server.url().rsplit_once('/').unwrap().0);
         let shop = Self { pool: PgPool::connect(&url).await.unwrap(), url };
         for _ in 0..2 {
-            PostgresOutbox::migrate(&mut *shop.pool.acquire().await.unwrap()).await.unwrap();
+            PostgresOutbox::migrate(&mut shop.pool.acquire().await.unwrap()).await.unwrap();
         }
         shop
     }
@@ -112,7 +112,7 @@ async fn a_database_that_was_killed_is_forwarded_from_again_by_itself() {
     needs!(Postgres);
     let server = Service::start_new(Postgres::new()).await;
     let shop = Shop { pool: PgPool::connect(&server.url()).await.unwrap(), url: server.url() };
-    PostgresOutbox::migrate(&mut *shop.pool.acquire().await.unwrap()).await.unwrap();
+    PostgresOutbox::migrate(&mut shop.pool.acquire().await.unwrap()).await.unwrap();
     let node = Node::new().await;
     let forwarder = node.forward(shop.table().await);
     node.commit(&shop, &order("7", numbers(0..10))).await;

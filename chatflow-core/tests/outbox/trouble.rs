@@ -120,7 +120,8 @@ pub(crate) async fn what_can_never_be_published_becomes_a_dead_letter(applicatio
     let letters = node.letters.list(None, 100).await.unwrap();
     let mut dead: Vec<_> = letters.iter().map(|letter| letter.id).collect();
     let mut expected = vec![ids[0], ids[1], used.id, ids[5]];
-    (dead.sort(), expected.sort());
+    dead.sort();
+    expected.sort();
     assert_eq!(dead, expected);
     for letter in &letters {
         assert_eq!(letter.position.offset, letter.id.as_u128());

@@ -82,7 +82,7 @@ fn dead_letters_are_listed_replayed_and_discarded() {
     assert_eq!(ids(&list(&server, "")), ["3/7:3"]);
     assert_eq!(call(server.address, "DELETE", "?id=3/7:3").json(), json!({"discarded": 1, "missing": []}));
     assert_eq!(call(server.address, "DELETE", "?id=3/7:3").problem(404), "not_found");
-    assert_eq!(ids(&list(&server, "")), [String::new(); 0]);
+    assert!(ids(&list(&server, "")).is_empty());
 }
 
 #[test]
