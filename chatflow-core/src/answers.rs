@@ -32,8 +32,26 @@ pub(crate) enum Fate {
 pub(crate) enum Reply {
     /// A client, by a frame.
     Session(Arc<Outlet>),
-    /// The embedding application.
-    Call(oneshot::Sender<Result<Published, PublishError>>),
+    /// The embedding application, by a call.
+    Call(Call),
+}
+
+/// Who waits for a call to return.
+pub(crate) struct Call {
+    /// Told, if anybody wants to know, that the message has its place and waits for the history.
+    pub(crate) placed: Option<oneshot::Sender<()>>,
+    /// Told what became of it.
+    pub(crate) done: oneshot::Sender<Result<Published, PublishError>>,
+}
+
+/// Says of an error that the message it is about is a dead letter by now.
+#[derive(Debug, thiserror::Error)]
+#[error("it was put aside as a dead letter")]
+struct Buried;
+
+/// Whether an error says that the message is a dead letter by now.
+pub(crate) fn is_buried(error: &Error) -> bool {
+    std::error::Error::source(error).is_some_and(|source| source.is::<Buried>())
 }
 
 /// A message whose sender waits for an answer.
@@ -238,7 +256,12 @@ impl LogAnswers {
         number
     }
 
-    fn wait(&mut self, pending: Box<Pending>, position: Position) {
+    fn wait(&mut self, mut pending: Box<Pending>, position: Position) {
+        if let Reply::Call(call) = &mut pending.reply
+            && let Some(placed) = call.placed.take()
+        {
+            let _ = placed.send(());
+        }
         let number = self.number();
         self.waiting.insert((position, number), pending);
     }
@@ -310,7 +333,7 @@ impl Completion for Pending {
                 let frame = refusal(&error).about(Some(self.id.to_string()), self.reference.clone());
                 outlet.answer(|out| put_error(out, &frame));
             }
-            Reply::Call(call) => drop(call.send(Err(PublishError::Failed(error)))),
+            Reply::Call(call) => drop(call.done.send(Err(PublishError::Failed(error)))),
         }
     }
 }
@@ -328,7 +351,7 @@ impl Pending {
             }
             Some(Fate::Dead) => {
                 counters.rejected.add(1);
-                let error = Error::new(ErrorKind::Invalid, "store", "the message can't be stored; it was put aside as a dead letter");
+                let error = Error::new(ErrorKind::Invalid, "store", "the message can't be stored").with_source(Buried);
                 self.refuse(ErrorFrame::new(code::INTERNAL, vec![error.to_string()]), error.into());
             }
             Some(Fate::Lost) => Box::new(self).failed(lost_message()),
@@ -350,7 +373,7 @@ impl Pending {
                 };
                 outlet.answer(|out| answer.write(out));
             }
-            Reply::Call(call) => drop(call.send(Ok(Published { id: self.id, position, at: self.at }))),
+            Reply::Call(call) => drop(call.done.send(Ok(Published { id: self.id, position, at: self.at }))),
         }
     }
 
@@ -360,7 +383,7 @@ impl Pending {
                 let frame = frame.about(Some(self.id.to_string()), self.reference.clone());
                 outlet.answer(|out| put_error(out, &frame));
             }
-            Reply::Call(call) => drop(call.send(Err(error))),
+            Reply::Call(call) => drop(call.done.send(Err(error))),
         }
     }
 }

@@ -24,7 +24,7 @@ use self::question::{Figure, Question};
 use crate::accounts::Accounts;
 use crate::broker::Durability;
 use crate::store::{Exception, Lease, Located, MessageStore, Page, PageQuery, RoomSummary, SharedStore, StoreStatus, Stored};
-use crate::{Analytics, Error, LogId, MessageId, NodeId, Position, Result, RoomId};
+use crate::{Analytics, DeadLetters, Error, LogId, MessageId, NodeId, Position, Result, RoomId};
 
 /// What a page weighs besides its messages, and a message besides its body, bytes.
 const PAGE_WEIGHT: usize = 256;
@@ -250,6 +250,10 @@ impl MessageStore for CachedStore {
 
     fn analytics(&self) -> Option<&dyn Analytics> {
         self.store.analytics().map(|_| self as _)
+    }
+
+    fn dead_letters(&self) -> Option<&dyn DeadLetters> {
+        self.store.dead_letters()
     }
 
     async fn last_epoch(&self) -> Result<u64> {

@@ -16,13 +16,17 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
-use crate::answers::Reply;
+use crate::answers::{Call, Reply, is_buried};
 use crate::auth::Identity;
+use crate::letters::Shelf;
 use crate::protocol::{Event, MemberInfo, close};
 use crate::registry::{Outlet, put_event};
 use crate::session::Session;
 use crate::stats::Stats;
-use crate::{Analytics, BadFrame, Draft, Error, ErrorKind, LogId, NodeId, Page, PageQuery, Result, RoomId, Stored, Timestamp, websocket};
+use crate::{
+    Analytics, BadFrame, DeadLetter, Draft, Error, ErrorKind, LogId, Message, NodeId, Page, PageQuery, Position, Result, RoomId, Stored,
+    Timestamp, websocket,
+};
 
 pub use builder::EngineBuilder;
 pub(crate) use inner::Inner;
@@ -57,6 +61,14 @@ pub struct Engine {
     tasks: Arc<Mutex<Tasks>>,
 }
 
+/// What becomes of a message; an error when the engine ends first.
+pub(crate) type Answered = oneshot::Receiver<Result<Published, PublishError>>;
+
+/// The error for a message whose engine ended.
+pub(crate) fn ended() -> Error {
+    Error::new(ErrorKind::Unavailable, "engine", "the engine ended before the message was safe")
+}
+
 /// The engine's own tasks; they end with it.
 #[derive(Default)]
 struct Tasks {
@@ -65,11 +77,13 @@ struct Tasks {
     ticker: Option<JoinHandle<()>>,
     /// Looks how far other nodes are with a history that nodes share.
     marks: Option<JoinHandle<()>>,
+    /// Moves dead letters into the history's database.
+    mover: Option<JoinHandle<()>>,
 }
 
 impl Drop for Tasks {
     fn drop(&mut self) {
-        for task in self.relays.iter().chain(&self.writers).chain(&self.ticker).chain(&self.marks) {
+        for task in self.relays.iter().chain(&self.writers).chain(&self.ticker).chain(&self.marks).chain(&self.mover) {
             task.abort();
         }
     }
@@ -153,18 +167,97 @@ impl Engine {
     /// # Errors
     /// See [`PublishError`].
     pub async fn publish(&self, room: &RoomId, draft: Draft, ack: Ack) -> Result<Published, PublishError> {
-        let inner = &self.inner;
-        inner.validator.validate(&draft).map_err(PublishError::Invalid)?;
-        let message = inner.message(&draft, room.clone(), Timestamp::now(), 0, Default::default());
-        inner.hooks.on_message(&message).map_err(PublishError::Invalid)?;
-        let (reply, answer) = oneshot::channel();
-        if let Err(error) = inner.give(message, &draft, ack, Reply::Call(reply), || ()) {
+        let message = self.message(room, &draft)?;
+        let (done, answer) = oneshot::channel();
+        if let Err(error) = self.inner.give(message, &draft, ack, Reply::Call(Call { placed: None, done }), || ()) {
             return Err(error.into());
         }
-        match answer.await {
-            Ok(answer) => answer,
-            Err(_) => Err(Error::new(ErrorKind::Unavailable, "engine", "the engine ended before the message was safe").into()),
+        answer.await.unwrap_or_else(|_| Err(ended().into()))
+    }
+
+    /// The message that [`publish`](Self::publish) would publish of `draft`, which is not published: for an
+    /// [outbox](crate::outbox). Its id is fixed by now.
+    ///
+    /// # Errors
+    /// [`PublishError::Invalid`]: the validator or a hook refuses it.
+    pub fn message(&self, room: &RoomId, draft: &Draft) -> Result<Message, PublishError> {
+        let inner = &self.inner;
+        inner.validator.validate(draft).map_err(PublishError::Invalid)?;
+        let message = inner.message(draft, room.clone(), Timestamp::now(), 0, Default::default());
+        inner.hooks.on_message(&message).map_err(PublishError::Invalid)?;
+        Ok(message)
+    }
+
+    /// Publishes a message that [`message`](Self::message) made, perhaps long ago and on another node, under its id, here and now. The
+    /// first of the answers is told once the message has its place in the log, unless the second is told at once: what became of it, as
+    /// of a [`publish`](Self::publish) with [`Ack::Persisted`].
+    ///
+    /// # Errors
+    /// The engine is draining.
+    pub(crate) fn submit(&self, message: Message) -> Result<(oneshot::Receiver<()>, Answered)> {
+        let (placed, is_placed) = oneshot::channel();
+        let (done, answer) = oneshot::channel();
+        let message = Message { at: Timestamp::now(), node: self.inner.node.clone(), ..message };
+        let call = Call { placed: Some(placed), done };
+        self.inner.give(message, &Draft::default(), Ack::Persisted, Reply::Call(call), || ())?;
+        Ok((is_placed, answer))
+    }
+
+    /// Puts a message aside that can't be published.
+    ///
+    /// # Errors
+    /// It could not be kept.
+    pub(crate) async fn bury(&self, letter: DeadLetter) -> Result<()> {
+        self.inner.letters.put(letter).await?;
+        self.inner.counters.dead_letters.add(1);
+        Ok(())
+    }
+
+    /// Dead letters on one shelf whose place is after `after`, by log and position, at most `limit`. A letter on its way from the
+    /// node into the database may be on both.
+    ///
+    /// # Errors
+    /// They can't be read.
+    pub async fn dead_letters(&self, shelf: Shelf, after: Option<(LogId, Position)>, limit: usize) -> Result<Vec<DeadLetter>> {
+        self.inner.letters.list(shelf, after, limit).await
+    }
+
+    /// Whether other nodes may use the same history.
+    pub fn shares_history(&self) -> bool {
+        self.inner.store.as_ref().is_some_and(|store| store.shared().is_some())
+    }
+
+    /// Publishes a dead letter again, under the id that it has, and forgets it once the history has it (without a history: once the
+    /// broker holds it). Again, or at the same time on another node, the message is in the history once.
+    ///
+    /// # Cancel safety
+    /// When dropped, the message may or may not be published, and the letter may still be there: replay it again.
+    ///
+    /// # Errors
+    /// As of [`publish`](Self::publish), with [`ErrorKind::Corrupt`] for an entry that is no message; the letter stays. A message that the
+    /// history refuses again is a letter of another place by then, in place of this one.
+    pub async fn replay(&self, letter: &DeadLetter) -> Result<Published, PublishError> {
+        let message = Message::decode(letter.entry.clone())?;
+        let (_, answer) = self.submit(message)?;
+        let outcome = answer.await.unwrap_or_else(|_| Err(ended().into()));
+        if outcome.is_ok() || matches!(&outcome, Err(PublishError::Failed(error)) if is_buried(error)) {
+            self.discard_dead_letter(letter.log, letter.position).await?;
         }
+        outcome
+    }
+
+    /// Forgets a dead letter, on both shelves; `false` when there is none.
+    ///
+    /// # Errors
+    /// It may still be on one of them.
+    pub async fn discard_dead_letter(&self, log: LogId, position: Position) -> Result<bool> {
+        self.inner.letters.discard(log, position).await
+    }
+
+    /// The largest encoded message that the broker takes, in bytes.
+    #[allow(dead_code, reason = "only outboxes behind features use it")]
+    pub(crate) fn largest_entry(&self) -> usize {
+        self.inner.broker.profile().largest_entry
     }
 
     /// Reads a client's frame with this engine's codec, to be published from the application.
@@ -251,7 +344,7 @@ impl Engine {
         QueueDepth { waiting, writing, log: depths.get(log).copied().unwrap_or_default() }
     }
 
-    fn log_of(&self, room: &RoomId) -> LogId {
+    pub(crate) fn log_of(&self, room: &RoomId) -> LogId {
         self.inner.broker.profile().log_of(room)
     }
 

@@ -83,8 +83,10 @@ pub mod directory;
 mod engine;
 mod error;
 mod hooks;
+mod letters;
 mod message;
 mod notice;
+pub mod outbox;
 mod pipeline;
 mod position;
 mod presence;
@@ -113,6 +115,7 @@ pub use engine::{
 };
 pub use error::{Error, ErrorKind, Result};
 pub use hooks::{Hooks, NoHooks};
+pub use letters::{Shelf, place_before};
 pub use message::{BadRoomId, Header, MAX_ROOM_NAME, Message, MessageId, NodeId, RoomId, Timestamp, UserId, kind};
 pub use position::{BadPosition, Position};
 pub use registry::RoomRegistry;

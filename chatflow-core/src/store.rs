@@ -5,14 +5,14 @@ mod dead_letters;
 mod exclusive;
 mod memory;
 #[cfg(feature = "mysql")]
-mod mysql;
+pub(crate) mod mysql;
 #[cfg(feature = "postgres")]
-mod postgres;
+pub(crate) mod postgres;
 mod shared;
 #[cfg(any(feature = "postgres", feature = "mysql"))]
 mod sql;
 #[cfg(feature = "sqlite")]
-mod sqlite;
+pub(crate) mod sqlite;
 
 pub use dead_letters::{FileDeadLetters, MemoryDeadLetters};
 pub use memory::MemoryStore;
@@ -239,6 +239,11 @@ pub trait MessageStore: Debug + Send + Sync + 'static {
 
     /// The accounts that this store keeps, if it keeps any.
     fn accounts(&self) -> Option<&dyn Accounts> {
+        None
+    }
+
+    /// Dead letters in this store, where all who use it see them, if it keeps any.
+    fn dead_letters(&self) -> Option<&dyn DeadLetters> {
         None
     }
 

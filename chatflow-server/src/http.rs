@@ -2,6 +2,7 @@
 
 mod access;
 mod analytics;
+mod dead_letters;
 mod health;
 mod history;
 mod login;
@@ -138,6 +139,9 @@ pub(crate) fn router(app: App) -> Router {
         .route("/openapi.json", get(openapi::document))
         .route("/api/v1/nodes", get(nodes::nodes))
         .route("/api/v1/assign", get(nodes::best))
+        // Every node has some, whatever its roles.
+        .route("/api/v1/dead-letters", get(dead_letters::list).delete(dead_letters::discard))
+        .route("/api/v1/dead-letters/replay", post(dead_letters::replay))
         .merge(api)
         .fallback(async || Problem::new(StatusCode::NOT_FOUND, "not_found", "there is nothing at this path"))
         .method_not_allowed_fallback(async || {

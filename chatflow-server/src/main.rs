@@ -13,6 +13,7 @@ mod http;
 mod life;
 mod listener;
 mod log;
+mod peers;
 mod replay;
 mod user;
 mod wiring;

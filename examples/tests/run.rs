@@ -8,12 +8,13 @@ use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use chatflow_client::{Client, Incoming};
+use chatflow_testkit::{Postgres, Service, needs};
 
 /// Long enough for a busy machine; nothing waits this long unless it fails.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Those that serve or answer until they are interrupted are driven by a test of their own.
-const INTERACTIVE: [&str; 1] = ["chat"];
+/// Those that serve until they are interrupted, or need a database, are driven by a test of their own.
+const APART: [&str; 2] = ["chat", "transaction"];
 
 fn folder() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -78,7 +79,7 @@ fn the_manifests_list_every_file() {
 
 #[test]
 fn every_example_succeeds() {
-    for example in examples().iter().filter(|name| !INTERACTIVE.contains(&name.as_str())) {
+    for example in examples().iter().filter(|name| !APART.contains(&name.as_str())) {
         let output = finish(start(example, &[]), example);
         assert!(output.status.success(), "{example}: {output:?}");
         assert!(!output.stdout.is_empty(), "{example} shows nothing");
@@ -101,6 +102,16 @@ fn the_short_ones_are_short() {
     let broker = std::fs::read_to_string(folder().join("custom_broker.rs")).unwrap();
     let lines = broker.lines().skip_while(|line| line.is_empty() || line.starts_with("//") || line.starts_with("use "));
     assert!(lines.take_while(|line| *line != "// The broker ends here.").count() < 100);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_order_is_announced_if_it_was_placed() {
+    needs!(Postgres);
+    let database = Service::start_new(Postgres::new()).await;
+    let child = start("transaction", &[&database.url()]);
+    let output = tokio::task::spawn_blocking(move || finish(child, "transaction")).await.unwrap();
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success() && said.contains("order 2 is placed") && !said.contains("order 1"), "{said} {:?}", output.stderr);
 }
 
 #[tokio::test]

@@ -15,6 +15,7 @@ use crate::auth::{AllowAll, Anonymous, Authenticator, Authorizer};
 use crate::broker::memory::InMemoryBroker;
 use crate::broker::{Broker, Durability, LogId, Opening};
 use crate::dedup::Dedup;
+use crate::letters::Letters;
 use crate::pipeline::{Marks, Pipeline, Progress, look};
 use crate::presence::Presence;
 use crate::rate::UserBuckets;
@@ -269,12 +270,17 @@ impl EngineBuilder {
         if let Some(store) = store.as_ref().filter(|store| store.shared().is_some()) {
             tasks.marks = Some(tokio::spawn(look(Arc::clone(store), reaches, marks)));
         }
+        let letters = Arc::new(Letters::new(dead_letters, store.clone()));
+        if store.as_ref().is_some_and(|store| store.dead_letters().is_some()) {
+            tasks.mover = Some(tokio::spawn(Arc::clone(&letters).keep_moving()));
+        }
         let catch_ups = Semaphore::new(settings.catch_ups);
         let inner = Arc::new(Inner {
             node,
             settings,
             broker,
             store,
+            letters,
             registry,
             presence,
             answers,

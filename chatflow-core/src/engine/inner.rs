@@ -13,6 +13,7 @@ use super::types::Ack;
 use crate::answers::{Answers, Pending, Reply};
 use crate::auth::{Authenticator, Authorizer};
 use crate::broker::{Broker, Durability, Entry};
+use crate::letters::Letters;
 use crate::pipeline::Progress;
 use crate::presence::Presence;
 use crate::rate::UserBuckets;
@@ -35,6 +36,7 @@ pub(crate) struct Inner {
     pub(crate) settings: Settings,
     pub(crate) broker: Arc<dyn Broker>,
     pub(crate) store: Option<Arc<dyn MessageStore>>,
+    pub(crate) letters: Arc<Letters>,
     pub(crate) registry: Arc<dyn RoomRegistry>,
     pub(crate) presence: Arc<Presence>,
     pub(crate) answers: Arc<Answers>,

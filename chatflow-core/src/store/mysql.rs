@@ -3,8 +3,9 @@
 mod accounts;
 mod analytics;
 mod commit;
-mod failure;
+pub(crate) mod failure;
 mod lease;
+mod letters;
 mod reader;
 mod schema;
 
@@ -19,7 +20,7 @@ use sqlx::{ConnectOptions, Connection, Executor, MySql, MySqlConnection};
 use tokio::time::timeout;
 
 use super::sql::{DatabaseConfig, Dialect, Pools, STATUS, slow, with};
-use super::{Exception, Lease, Located, Mark, MessageStore, Page, PageQuery, RoomSummary, SharedStore, StoreStatus, Stored};
+use super::{DeadLetters, Exception, Lease, Located, Mark, MessageStore, Page, PageQuery, RoomSummary, SharedStore, StoreStatus, Stored};
 use crate::accounts::Accounts;
 use crate::broker::Durability;
 use crate::{Analytics, Error, ErrorKind, LogId, MessageId, NodeId, Position, Result, RoomId};
@@ -150,6 +151,10 @@ impl MessageStore for MySqlStore {
     }
 
     fn shared(&self) -> Option<&dyn SharedStore> {
+        Some(self)
+    }
+
+    fn dead_letters(&self) -> Option<&dyn DeadLetters> {
         Some(self)
     }
 

@@ -3,8 +3,9 @@
 mod accounts;
 mod analytics;
 mod commit;
-mod failure;
+pub(crate) mod failure;
 mod lease;
+mod letters;
 mod reader;
 mod schema;
 mod text;
@@ -20,7 +21,7 @@ use sqlx::{ConnectOptions, Connection, Executor, PgConnection, Postgres};
 use tokio::time::timeout;
 
 use super::sql::{DatabaseConfig, Dialect, Pools, STATUS, slow, with};
-use super::{Exception, Lease, Located, Mark, MessageStore, Page, PageQuery, RoomSummary, SharedStore, StoreStatus, Stored};
+use super::{DeadLetters, Exception, Lease, Located, Mark, MessageStore, Page, PageQuery, RoomSummary, SharedStore, StoreStatus, Stored};
 use crate::accounts::Accounts;
 use crate::broker::Durability;
 use crate::{Analytics, Error, ErrorKind, LogId, MessageId, NodeId, Position, Result, RoomId};
@@ -136,6 +137,10 @@ impl MessageStore for PostgresStore {
     }
 
     fn shared(&self) -> Option<&dyn SharedStore> {
+        Some(self)
+    }
+
+    fn dead_letters(&self) -> Option<&dyn DeadLetters> {
         Some(self)
     }
 

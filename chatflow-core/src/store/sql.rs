@@ -10,7 +10,7 @@ pub use config::DatabaseConfig;
 pub(super) use pools::{Dialect, Pools};
 pub(super) use rows::{exceptions, fresh, lasts};
 
-use crate::{Error, ErrorKind, Position, Result};
+use crate::{Error, ErrorKind, LogId, Position, Result, RoomId};
 
 /// How long the answer to one call is waited for. The database gives up a little sooner by itself.
 pub(super) const CALL: Duration = Duration::from_secs(6);
@@ -25,6 +25,17 @@ pub(super) fn slow(origin: &'static str) -> Error {
 /// The position in a column.
 pub(super) fn place(origin: &'static str, bytes: &[u8]) -> Result<Position> {
     Position::from_bytes(bytes).ok_or_else(|| Error::new(ErrorKind::Corrupt, origin, "a position is not 24 bytes long"))
+}
+
+/// The log in a column.
+pub(super) fn written_log(origin: &'static str, number: i64) -> Result<LogId> {
+    let number = u16::try_from(number).map_err(|_| Error::new(ErrorKind::Corrupt, origin, "a log has an impossible number"));
+    number.map(LogId)
+}
+
+/// The room in a column.
+pub(super) fn written_room(origin: &'static str, name: &str) -> Result<RoomId> {
+    RoomId::new(name).map_err(|_| Error::new(ErrorKind::Corrupt, origin, "a room has an impossible name"))
 }
 
 /// Runs `$call` with a connection of the writers or readers, for as long as it may take.

@@ -5,7 +5,8 @@ mod analytics;
 mod beside;
 mod checkpoint;
 mod commit;
-mod failure;
+pub(crate) mod failure;
+mod letters;
 mod place;
 mod reader;
 mod schema;
@@ -26,7 +27,7 @@ use self::checkpoint::Turn;
 use self::reader::Job;
 use self::writer::{Health, Reply, Request, Writer};
 use super::exclusive::Exclusive;
-use super::{Exception, Lease, Located, MessageStore, Page, PageQuery, RoomSummary, StoreStatus, Stored, batch};
+use super::{DeadLetters, Exception, Lease, Located, MessageStore, Page, PageQuery, RoomSummary, StoreStatus, Stored, batch};
 use crate::accounts::Accounts;
 use crate::broker::Durability;
 use crate::{Analytics, Error, ErrorKind, LogId, MessageId, NodeId, Position, Result, RoomId};
@@ -171,6 +172,10 @@ impl MessageStore for SqliteStore {
 
     fn durability(&self) -> Durability {
         Durability::Durable
+    }
+
+    fn dead_letters(&self) -> Option<&dyn DeadLetters> {
+        Some(self)
     }
 
     fn commits_under_way(&self) -> usize {

@@ -9,9 +9,10 @@ mod opening;
 use std::sync::Arc;
 use std::time::Duration;
 
-use chatflow_core::MessageStore;
+use chatflow_core::conformance::dead_letters;
 use chatflow_core::conformance::store::Subject;
 use chatflow_core::store::{DatabaseConfig, PostgresStore};
+use chatflow_core::{DeadLetters, MessageStore};
 use chatflow_testkit::{Postgres, can_use};
 
 use database::Database;
@@ -27,6 +28,14 @@ async fn postgres_store() -> Subject {
     Subject::new(one).shared_with(two, LEASE).reopening(move || open(config.clone()))
 }
 
+async fn postgres_letters() -> dead_letters::Subject {
+    let database = Database::new().await;
+    let config = DatabaseConfig::new(database.url()).with_connections(4, 4);
+    let open = async |config: DatabaseConfig| Arc::new(PostgresStore::open(config).await.unwrap()) as Arc<dyn DeadLetters>;
+    dead_letters::Subject::new(open(config.clone()).await).reopening(move || open(config.clone()))
+}
+
+chatflow_core::dead_letters_suite!(dead_letters_in_postgres, postgres_letters, if: can_use::<Postgres>());
 chatflow_core::store_suite!(postgres, postgres_store, if: can_use::<Postgres>());
 chatflow_core::accounts_suite!(postgres_accounts, postgres_store, if: can_use::<Postgres>());
 chatflow_core::analytics_suite!(analytics, postgres_store, if: can_use::<Postgres>());

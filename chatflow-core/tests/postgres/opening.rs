@@ -57,7 +57,7 @@ async fn nodes_that_start_together_make_the_tables_once() {
     assert!(stores.iter().all(|store| store.identity() == stores[0].identity()));
     assert_eq!(PostgresStore::migrate(&DatabaseConfig::new(database.url())).await.unwrap(), 0);
     let other = Database::new().await;
-    assert_eq!(PostgresStore::migrate(&DatabaseConfig::new(other.url())).await.unwrap(), 2);
+    assert_eq!(PostgresStore::migrate(&DatabaseConfig::new(other.url())).await.unwrap(), 3);
     let apart = PostgresStore::open(DatabaseConfig::new(other.url()).without_migrations()).await.unwrap();
     assert_ne!(apart.identity(), stores[0].identity());
     let error = refused(DatabaseConfig::new(database.url()).with_reader_url(other.url())).await;
@@ -81,6 +81,7 @@ async fn a_user_needs_no_more_rights_than_it_uses() {
     assert!(error.kind() == ErrorKind::Config, "{error}");
     database.run(&format!("GRANT SELECT, INSERT, UPDATE ON chatflow_logs, chatflow_rooms TO {name}")).await;
     database.run(&format!("GRANT SELECT, UPDATE ON chatflow_meta TO {name}; GRANT SELECT ON chatflow_messages TO {name}")).await;
+    database.run(&format!("GRANT SELECT, INSERT, DELETE ON chatflow_dead_letters TO {name}")).await;
     let error = refused(config.clone()).await;
     let lacking = "lacks rights on chatflow_messages (SELECT, INSERT), chatflow_accounts (SELECT, INSERT, UPDATE, DELETE)";
     assert!(error.kind() == ErrorKind::Config && error.to_string().contains(lacking), "{error}");

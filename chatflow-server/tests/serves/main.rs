@@ -5,6 +5,7 @@ mod accounts;
 mod analytics;
 mod chatting;
 mod configuration;
+mod dead_letters;
 mod endpoints;
 mod handshakes;
 mod life;

@@ -7,7 +7,7 @@ use crate::store::batch;
 use crate::{Error, ErrorKind};
 
 /// An error of a running store.
-pub(super) fn error(error: sqlx::Error) -> Error {
+pub(crate) fn error(error: sqlx::Error) -> Error {
     use ErrorKind::{Config, Corrupt, Internal, Invalid, Unavailable};
     let (kind, text) = match &error {
         sqlx::Error::PoolClosed => return batch::closed(ORIGIN),

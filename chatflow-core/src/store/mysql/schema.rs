@@ -7,7 +7,8 @@ use crate::{Error, ErrorKind, Result};
 
 /// Each takes the schema one version on; its place in the list is the version, kept in `chatflow_meta`. Only ever append. The database
 /// can't take back what changes a table, so each statement may be there already.
-const MIGRATIONS: &[&str] = &[include_str!("schema/1.sql"), include_str!("schema/2.sql"), include_str!("schema/3.sql")];
+const MIGRATIONS: &[&str] =
+    &[include_str!("schema/1.sql"), include_str!("schema/2.sql"), include_str!("schema/3.sql"), include_str!("schema/4.sql")];
 
 /// Held while the schema is changed, so that of nodes that start together one does it.
 const LOCK: &str = "chatflow";
@@ -33,6 +34,9 @@ const RIGHTS: &[(&str, &str, &str)] = &[
     ("chatflow_accounts", "INSERT", "INSERT INTO chatflow_accounts SELECT * FROM chatflow_accounts WHERE false"),
     ("chatflow_accounts", "UPDATE", "UPDATE chatflow_accounts SET changed = changed WHERE false"),
     ("chatflow_accounts", "DELETE", "DELETE FROM chatflow_accounts WHERE false"),
+    ("chatflow_dead_letters", "SELECT", "SELECT 1 FROM chatflow_dead_letters LIMIT 0"),
+    ("chatflow_dead_letters", "INSERT", "INSERT INTO chatflow_dead_letters SELECT * FROM chatflow_dead_letters WHERE false"),
+    ("chatflow_dead_letters", "DELETE", "DELETE FROM chatflow_dead_letters WHERE false"),
 ];
 
 /// Makes what is missing; nothing, and without any right to, where the schema is current. How many steps that took.

@@ -12,7 +12,7 @@ pub(super) fn is_of_row(error: &rusqlite::Error) -> bool {
 }
 
 /// The library's error for SQLite's, which may be needed more than once: a group has many waiters.
-pub(super) fn error(error: &rusqlite::Error) -> Error {
+pub(crate) fn error(error: &rusqlite::Error) -> Error {
     use ErrorCode::*;
     let (kind, text) = match error.sqlite_error_code() {
         Some(DatabaseBusy | DatabaseLocked) => (ErrorKind::Unavailable, "another process holds a lock on the database"),

@@ -11,9 +11,9 @@ use tokio::sync::{mpsc, oneshot};
 use super::accounts;
 use super::checkpoint::Turn;
 use super::commit::{self, RoomNumbers, Stop};
-use super::failure;
+use super::{failure, letters};
 use crate::store::exclusive::Exclusive;
-use crate::store::{Exception, Lease, Stored};
+use crate::store::{DeadLetter, Exception, Lease, Stored};
 use crate::{Error, LogId, NodeId, Position, Result};
 
 /// Requests that may wait: a few for each log, each of one pipeline's batch.
@@ -53,6 +53,15 @@ pub(super) enum Request {
     Account {
         change: accounts::Change,
         reply: Reply<accounts::Outcome>,
+    },
+    Put {
+        letters: Vec<DeadLetter>,
+        reply: Reply<()>,
+    },
+    Discard {
+        log: LogId,
+        position: Position,
+        reply: Reply<bool>,
     },
     /// Finds out whether writing works again.
     Probe,
@@ -146,6 +155,8 @@ impl Writer {
             Request::Claim { log, holder, reply } => self.step(reply, answers, |db, _| commit::claim(db, log, &holder)),
             Request::Release { lease, reply } => self.step(reply, answers, |db, _| commit::release(db, &lease)),
             Request::Account { change, reply } => self.step(reply, answers, |db, _| accounts::change(db, &change)),
+            Request::Put { letters, reply } => self.step(reply, answers, |db, _| letters::put(db, &letters)),
+            Request::Discard { log, position, reply } => self.step(reply, answers, |db, _| letters::discard(db, log, position)),
             Request::Probe => {
                 // A new value each time: SQLite does not write what has not changed.
                 let sql = "INSERT INTO meta (name, value) VALUES ('probe', randomblob(8)) ON CONFLICT DO UPDATE SET value = excluded.value";
@@ -205,8 +216,9 @@ impl Request {
             match self {
                 Self::Commit { reply, .. } => drop(reply.send(Err(error))),
                 Self::Claim { reply, .. } => drop(reply.send(Err(error))),
-                Self::Skip { reply, .. } | Self::Release { reply, .. } => drop(reply.send(Err(error))),
                 Self::Account { reply, .. } => drop(reply.send(Err(error))),
+                Self::Skip { reply, .. } | Self::Release { reply, .. } | Self::Put { reply, .. } => drop(reply.send(Err(error))),
+                Self::Discard { reply, .. } => drop(reply.send(Err(error))),
                 Self::Probe => {}
             }
         })
