@@ -22,7 +22,7 @@ pub use self::second::SecondLevel;
 use self::freshness::Freshness;
 use self::question::{Figure, Question};
 use crate::broker::Durability;
-use crate::store::{Exception, Lease, Located, MessageStore, Page, PageQuery, RoomSummary, SharedStore, StoreStatus, Stored};
+use crate::store::{Exception, Lease, Located, MessageStore, Page, PageQuery, Projections, RoomSummary, SharedStore, StoreStatus, Stored};
 use crate::{Analytics, Error, LogId, MessageId, NodeId, Position, Result, RoomId};
 
 /// What a page weighs besides its messages, and a message besides its body, bytes.
@@ -245,6 +245,10 @@ impl MessageStore for CachedStore {
 
     fn analytics(&self) -> Option<&dyn Analytics> {
         self.store.analytics().map(|_| self as _)
+    }
+
+    fn projections(&self) -> Option<&dyn Projections> {
+        self.store.projections()
     }
 
     async fn last_epoch(&self) -> Result<u64> {

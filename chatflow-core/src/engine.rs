@@ -65,11 +65,20 @@ struct Tasks {
     ticker: Option<JoinHandle<()>>,
     /// Looks how far other nodes are with a history that nodes share.
     marks: Option<JoinHandle<()>>,
+    /// Counts the summaries of the history, until it is told to stop.
+    projection: Option<(oneshot::Sender<()>, JoinHandle<()>)>,
 }
 
 impl Drop for Tasks {
     fn drop(&mut self) {
-        for task in self.relays.iter().chain(&self.writers).chain(&self.ticker).chain(&self.marks) {
+        for task in self
+            .relays
+            .iter()
+            .chain(&self.writers)
+            .chain(&self.ticker)
+            .chain(&self.marks)
+            .chain(self.projection.as_ref().map(|(_, task)| task))
+        {
             task.abort();
         }
     }
@@ -319,8 +328,9 @@ impl Engine {
         if let Err(error) = inner.broker.close().await {
             tracing::error!(%error, "the broker did not close");
         }
-        let tasks = std::mem::take(&mut *self.tasks.lock());
-        for task in tasks.relays.iter().chain(&tasks.writers) {
+        let mut tasks = std::mem::take(&mut *self.tasks.lock());
+        let projection = tasks.projection.take().map(|(_, task)| task);
+        for task in tasks.relays.iter().chain(&tasks.writers).chain(&projection) {
             while !task.is_finished() && Instant::now() < until {
                 sleep(Duration::from_millis(5)).await;
             }

@@ -85,6 +85,7 @@ mod notice;
 mod pipeline;
 mod position;
 mod presence;
+mod projection;
 pub mod protocol;
 mod rate;
 pub mod registry;

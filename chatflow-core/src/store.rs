@@ -8,11 +8,14 @@ mod memory;
 mod mysql;
 #[cfg(feature = "postgres")]
 mod postgres;
+mod projections;
 mod shared;
 #[cfg(any(feature = "postgres", feature = "mysql"))]
 mod sql;
 #[cfg(feature = "sqlite")]
 mod sqlite;
+#[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
+mod summary;
 
 pub use dead_letters::{FileDeadLetters, MemoryDeadLetters};
 pub use memory::MemoryStore;
@@ -20,6 +23,7 @@ pub use memory::MemoryStore;
 pub use mysql::MySqlStore;
 #[cfg(feature = "postgres")]
 pub use postgres::PostgresStore;
+pub use projections::{Projections, SUMMARIES};
 pub use shared::{Mark, SharedStore};
 #[cfg(any(feature = "postgres", feature = "mysql"))]
 pub use sql::DatabaseConfig;
@@ -233,6 +237,11 @@ pub trait MessageStore: Debug + Send + Sync + 'static {
 
     /// This store as one that can be asked about users and numbers, if it is one.
     fn analytics(&self) -> Option<&dyn Analytics> {
+        None
+    }
+
+    /// This store as one whose summaries are counted after the commits, if it has any.
+    fn projections(&self) -> Option<&dyn Projections> {
         None
     }
 

@@ -17,6 +17,7 @@ use crate::broker::{Broker, Durability, LogId, Opening};
 use crate::dedup::Dedup;
 use crate::pipeline::{Marks, Pipeline, Progress, look};
 use crate::presence::Presence;
+use crate::projection::keep;
 use crate::rate::UserBuckets;
 use crate::registry::{LocalRegistry, RoomRegistry};
 use crate::relay::{Gate, Reach, Relay, Show, State};
@@ -268,6 +269,10 @@ impl EngineBuilder {
         }
         if let Some(store) = store.as_ref().filter(|store| store.shared().is_some()) {
             tasks.marks = Some(tokio::spawn(look(Arc::clone(store), reaches, marks)));
+        }
+        if let Some(store) = store.as_ref().filter(|store| self.writes_history && store.projections().is_some()) {
+            let (stop, stopped) = oneshot::channel();
+            tasks.projection = Some((stop, tokio::spawn(keep(Arc::clone(store), node.clone(), stopped))));
         }
         let catch_ups = Semaphore::new(settings.catch_ups);
         let inner = Arc::new(Inner {

@@ -1,4 +1,4 @@
-//! Questions about users and numbers, answered from the rows.
+//! Questions about users and numbers, answered from the rows where there are no summaries.
 
 use async_trait::async_trait;
 use bytestring::ByteString;
@@ -7,7 +7,7 @@ use sqlx::query::Query;
 use sqlx::{Connection, MySql, MySqlConnection};
 
 use super::reader::{get, room, stored};
-use super::{MySqlStore, ORIGIN, failure, place};
+use super::{MySqlStore, ORIGIN, failure, place, summaries};
 use crate::analytics::{Analytics, Counted, Minutes, Participation, Step, UserPage, UserQuery, UserRoom};
 use crate::store::LARGEST_PAGE;
 use crate::store::sql::with;
@@ -24,22 +24,37 @@ impl Analytics for MySqlStore {
     }
 
     async fn active_users(&self, range: Minutes) -> Result<Counted<u64>> {
+        if self.pass.is_some() {
+            return with!(self.pools, reader, |db| summaries::active_users(db, range));
+        }
         with!(self.pools, reader, |db| active_users(db, range))
     }
 
     async fn top_users(&self, range: Minutes, limit: usize) -> Result<Counted<Vec<(UserId, u64)>>> {
+        if self.pass.is_some() {
+            return with!(self.pools, reader, |db| summaries::top_users(db, range, limit));
+        }
         with!(self.pools, reader, |db| top_users(db, range, limit))
     }
 
     async fn top_rooms(&self, range: Minutes, limit: usize) -> Result<Counted<Vec<(RoomId, u64)>>> {
+        if self.pass.is_some() {
+            return with!(self.pools, reader, |db| summaries::top_rooms(db, range, limit));
+        }
         with!(self.pools, reader, |db| top_rooms(db, range, limit))
     }
 
     async fn message_rate(&self, range: Minutes, step: Step, limit: usize) -> Result<Counted<Vec<(Timestamp, u64)>>> {
+        if self.pass.is_some() {
+            return with!(self.pools, reader, |db| summaries::message_rate(db, range, step, limit));
+        }
         with!(self.pools, reader, |db| message_rate(db, range, step, limit))
     }
 
     async fn participation(&self, range: Minutes, limit: usize) -> Result<Counted<Participation>> {
+        if self.pass.is_some() {
+            return with!(self.pools, reader, |db| summaries::participation(db, range, limit));
+        }
         with!(self.pools, reader, |db| participation(db, range, limit))
     }
 }
@@ -180,4 +195,44 @@ async fn participation(db: &mut MySqlConnection, range: Minutes, limit: usize) -
     let fullest = fullest.iter().map(room_count).collect::<Result<_>>()?;
     let busiest = busiest.iter().map(user_count).collect::<Result<_>>()?;
     Ok(Counted::new(Participation::new(users, rooms, pairs, fullest, busiest), None))
+}
+
+#[cfg(test)]
+mod tests {
+    use chatflow_testkit::{MariaDb, Service, needs};
+    use sqlx::Executor;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_users_page_walks_the_index_both_ways_and_never_sorts() {
+        needs!(MariaDb);
+        let server = Service::start_new(MariaDb::new()).await;
+        let mut db = MySqlConnection::connect(&server.url()).await.unwrap();
+        super::super::schema::migrate(&mut db).await.unwrap();
+        // One with half of all rows, and a thousand with the rest.
+        let rows = "INSERT INTO chatflow_messages (id, digest, at, session, room, place, sender, kind, node, origin, body)
+            SELECT UNHEX(MD5(seq)), seq, 1700000000000 + seq DIV 4 * 10, 0, CONCAT('room', seq % 9), UNHEX(LPAD(HEX(seq), 48, '0')),
+                IF(seq % 2, 'ada', CONCAT('user', seq % 2001)), 'TEXT', 'n', '', '' FROM seq_1_to_60000";
+        db.execute(rows).await.unwrap();
+        db.execute("ANALYZE TABLE chatflow_messages").await.unwrap();
+        let everything = (i64::MIN, i64::MAX);
+        for (user, newest, (first, last)) in [
+            ("ada", true, everything),
+            ("ada", false, everything),
+            ("user7", true, everything),
+            ("ada", true, (i64::MIN, 1_700_000_070_000)),
+            ("ada", false, (1_700_000_070_000, i64::MAX)),
+        ] {
+            let (sql, user) = (format!("EXPLAIN {}", user_messages_sql(newest)), UserId::from(user));
+            let (low, high) = ([0u8; 16], [255u8; 16]);
+            let query = of_user(&sql, &user).bind(first).bind(last).bind(first).bind(&low[..]).bind(last).bind(&high[..]).bind(101i64);
+            let plan = all(&mut db, query).await.unwrap();
+            let text = |column: &str| sqlx::Row::try_get::<Option<String>, _>(&plan[0], column).unwrap().unwrap_or_default();
+            assert_eq!((plan.len(), &*text("key")), (1, "chatflow_messages_by_user"), "{user}");
+            // From the middle on, it begins in the middle.
+            assert!(text("type") == "range" || (first, last) == everything && text("type") == "ref", "{user}: {}", text("type"));
+            assert!(!text("Extra").contains("filesort") && !text("Extra").contains("temporary"), "{user}: {}", text("Extra"));
+        }
+    }
 }

@@ -11,6 +11,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::checkpoint::Turn;
 use super::commit::{self, RoomNumbers, Stop};
 use super::failure;
+use super::projection::{self, Change};
 use crate::store::exclusive::Exclusive;
 use crate::store::{Exception, Lease, Stored};
 use crate::{Error, LogId, NodeId, Position, Result};
@@ -47,6 +48,12 @@ pub(super) enum Request {
     },
     Release {
         lease: Lease,
+        reply: Reply<()>,
+    },
+    /// Changes the summaries.
+    Count {
+        lease: Lease,
+        change: Box<Change>,
         reply: Reply<()>,
     },
     /// Finds out whether writing works again.
@@ -140,6 +147,7 @@ impl Writer {
             Request::Skip { lease, to, reply } => self.step(reply, answers, |db, _| commit::skip(db, &lease, to)),
             Request::Claim { log, holder, reply } => self.step(reply, answers, |db, _| commit::claim(db, log, &holder)),
             Request::Release { lease, reply } => self.step(reply, answers, |db, _| commit::release(db, &lease)),
+            Request::Count { lease, change, reply } => self.step(reply, answers, |db, _| projection::write(db, &lease, &change)),
             Request::Probe => {
                 // A new value each time: SQLite does not write what has not changed.
                 let sql = "INSERT INTO meta (name, value) VALUES ('probe', randomblob(8)) ON CONFLICT DO UPDATE SET value = excluded.value";
@@ -199,7 +207,7 @@ impl Request {
             match self {
                 Self::Commit { reply, .. } => drop(reply.send(Err(error))),
                 Self::Claim { reply, .. } => drop(reply.send(Err(error))),
-                Self::Skip { reply, .. } | Self::Release { reply, .. } => drop(reply.send(Err(error))),
+                Self::Skip { reply, .. } | Self::Release { reply, .. } | Self::Count { reply, .. } => drop(reply.send(Err(error))),
                 Self::Probe => {}
             }
         })
