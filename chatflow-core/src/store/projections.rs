@@ -20,8 +20,8 @@ pub const SUMMARIES: LogId = LogId(u16::MAX);
 /// 3. **It is said how far.** Answers carry in [`as_of`](crate::analytics::Counted::as_of) up to when everything is counted.
 #[async_trait]
 pub trait Projections: Debug + Send + Sync + 'static {
-    /// Counts some of what is not counted yet: `most` rows, or as many as take some tens of milliseconds if that is less. `true` when
-    /// there may be more.
+    /// Counts some of what is not counted yet: `most` rows, or as many as fit a short transaction if that is less. `true` when there may
+    /// be more.
     ///
     /// # Cancel safety
     /// A dropped call may or may not have counted something; the next one goes on behind it.

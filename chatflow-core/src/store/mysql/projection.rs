@@ -135,7 +135,8 @@ async fn count(db: &mut MySqlConnection, lease: &Lease, rooms: &[(Vec<u8>, Vec<u
     }
     let found = query.fetch_all(&mut *tx).await.map_err(failure::error)?;
 
-    let (mut places, mut of_room): (HashMap<&[u8], &[u8]>, HashMap<&[u8], usize>) = Default::default();
+    let mut places: HashMap<&[u8], &[u8]> = HashMap::new();
+    let mut of_room: HashMap<&[u8], usize> = HashMap::new();
     let (mut rows, mut senders) = (Vec::with_capacity(found.len()), BTreeMap::new());
     for row in &found {
         let (room, place, at, user, sender): (&[u8], &[u8], i64, &[u8], &[u8]) =

@@ -8,6 +8,9 @@ use super::block::{corrupt, each_count};
 use super::{Block, Kind, LENGTHS, PART_BITS};
 use crate::Result;
 
+/// Rooms or users, each with its number of something.
+type Numbers = Vec<(u32, u64)>;
+
 /// Who said how much.
 #[derive(Debug, Default)]
 pub(in crate::store) struct Active {
@@ -96,7 +99,7 @@ impl Shares {
     }
 
     /// How many pairs there are, the rooms with their users' number, and the users with their rooms'.
-    pub(in crate::store) fn count(&self) -> (u64, Vec<(u32, u64)>, Vec<(u32, u64)>) {
+    pub(in crate::store) fn count(&self) -> (u64, Numbers, Numbers) {
         let rooms = self.0.bitmaps().filter(|(_, users)| !users.is_empty()).map(|(room, users)| (room, users.len())).collect();
         let mut of_user: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
         for (_, users) in self.0.bitmaps() {
