@@ -23,7 +23,7 @@ use self::freshness::Freshness;
 use self::question::{Figure, Question};
 use crate::accounts::Accounts;
 use crate::broker::Durability;
-use crate::store::{Exception, Lease, Located, MessageStore, Page, PageQuery, RoomSummary, SharedStore, StoreStatus, Stored};
+use crate::store::{Exception, Lease, Located, MessageStore, Page, PageQuery, Projections, RoomSummary, SharedStore, StoreStatus, Stored};
 use crate::{Analytics, DeadLetters, Error, LogId, MessageId, NodeId, Position, Result, RoomId};
 
 /// What a page weighs besides its messages, and a message besides its body, bytes.
@@ -254,6 +254,10 @@ impl MessageStore for CachedStore {
 
     fn dead_letters(&self) -> Option<&dyn DeadLetters> {
         self.store.dead_letters()
+    }
+
+    fn projections(&self) -> Option<&dyn Projections> {
+        self.store.projections()
     }
 
     async fn last_epoch(&self) -> Result<u64> {

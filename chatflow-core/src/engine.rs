@@ -79,11 +79,21 @@ struct Tasks {
     marks: Option<JoinHandle<()>>,
     /// Moves dead letters into the history's database.
     mover: Option<JoinHandle<()>>,
+    /// Counts the summaries of the history, until it is told to stop.
+    projection: Option<(oneshot::Sender<()>, JoinHandle<()>)>,
 }
 
 impl Drop for Tasks {
     fn drop(&mut self) {
-        for task in self.relays.iter().chain(&self.writers).chain(&self.ticker).chain(&self.marks).chain(&self.mover) {
+        for task in self
+            .relays
+            .iter()
+            .chain(&self.writers)
+            .chain(&self.ticker)
+            .chain(&self.marks)
+            .chain(&self.mover)
+            .chain(self.projection.as_ref().map(|(_, task)| task))
+        {
             task.abort();
         }
     }
@@ -417,8 +427,9 @@ impl Engine {
         if let Err(error) = inner.broker.close().await {
             tracing::error!(%error, "the broker did not close");
         }
-        let tasks = std::mem::take(&mut *self.tasks.lock());
-        for task in tasks.relays.iter().chain(&tasks.writers) {
+        let mut tasks = std::mem::take(&mut *self.tasks.lock());
+        let projection = tasks.projection.take().map(|(_, task)| task);
+        for task in tasks.relays.iter().chain(&tasks.writers).chain(&projection) {
             while !task.is_finished() && Instant::now() < until {
                 sleep(Duration::from_millis(5)).await;
             }

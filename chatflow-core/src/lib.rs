@@ -90,6 +90,7 @@ pub mod outbox;
 mod pipeline;
 mod position;
 mod presence;
+mod projection;
 pub mod protocol;
 mod rate;
 pub mod registry;

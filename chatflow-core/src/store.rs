@@ -8,11 +8,14 @@ mod memory;
 pub(crate) mod mysql;
 #[cfg(feature = "postgres")]
 pub(crate) mod postgres;
+mod projections;
 mod shared;
 #[cfg(any(feature = "postgres", feature = "mysql"))]
 mod sql;
 #[cfg(feature = "sqlite")]
 pub(crate) mod sqlite;
+#[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
+mod summary;
 
 pub use dead_letters::{FileDeadLetters, MemoryDeadLetters};
 pub use memory::MemoryStore;
@@ -20,6 +23,7 @@ pub use memory::MemoryStore;
 pub use mysql::MySqlStore;
 #[cfg(feature = "postgres")]
 pub use postgres::PostgresStore;
+pub use projections::{Projections, SUMMARIES};
 pub use shared::{Mark, SharedStore};
 #[cfg(any(feature = "postgres", feature = "mysql"))]
 pub use sql::DatabaseConfig;
@@ -244,6 +248,11 @@ pub trait MessageStore: Debug + Send + Sync + 'static {
 
     /// Dead letters in this store, where all who use it see them, if it keeps any.
     fn dead_letters(&self) -> Option<&dyn DeadLetters> {
+        None
+    }
+
+    /// This store as one whose summaries are counted after the commits, if it has any.
+    fn projections(&self) -> Option<&dyn Projections> {
         None
     }
 

@@ -5,9 +5,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use chatflow_core::analytics::{Analytics, Minutes, UserQuery};
 use chatflow_core::conformance::store::{LOG, at, batch, room};
-use chatflow_core::store::{PageQuery, SqliteConfig, SqliteStore};
-use chatflow_core::{ErrorKind, LogId, MessageStore, NodeId, Result};
+use chatflow_core::store::{PageQuery, SUMMARIES, SqliteConfig, SqliteStore};
+use chatflow_core::{Ack, Draft, Engine, ErrorKind, LogId, MessageStore, NodeId, Result, kind};
 use rusqlite::Connection;
 
 async fn open(folder: &Path) -> Result<SqliteStore> {
@@ -218,4 +219,50 @@ async fn the_write_ahead_log_stays_bounded_under_readers_that_never_pause() {
     assert!(largest <= 96 << 20, "the write-ahead log grew to {} MiB", largest >> 20);
     futures::future::join_all(readers).await;
     store.close().await.unwrap();
+}
+
+/// A file whose rows were given other numbers, as SQLite may do where they are copied, is counted anew by itself; another when it is told to.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn summaries_are_counted_anew_when_they_can_not_be_relied_on() {
+    let folder = tempfile::tempdir().unwrap();
+    for round in 0..3 {
+        let store = open(folder.path()).await.unwrap();
+        let lease = store.claim(LOG, &node()).await.unwrap();
+        let first = round * 40 + 1;
+        store.commit(&lease, &batch("a", first..=first + 39), at(first + 39)).await.unwrap();
+        let top = async || store.top_users(Minutes::default(), 10).await.unwrap();
+        assert!(top().await.as_of.is_some());
+        let lease = store.claim(SUMMARIES, &node()).await.unwrap();
+        while store.projections().unwrap().project(&lease, 7).await.unwrap() {}
+        let counted = top().await;
+        assert_eq!((counted.as_of, counted.value.iter().map(|(_, n)| n).sum::<u64>()), (None, first + 39), "round {round}");
+        let theirs = store.user_messages(&"user3".into(), &UserQuery::latest(1_000)).await.unwrap().messages;
+        assert!(theirs.iter().all(|row| row.message.sender == "user3") && theirs.len() as u64 >= (first + 39) / 7, "round {round}");
+        store.close().await.unwrap();
+        match round {
+            0 => neighbour(folder.path()).execute("UPDATE messages SET rowid = rowid + 100000", []).map(|_| ()).unwrap(),
+            _ => SqliteStore::rebuild_summaries(SqliteConfig::new(folder.path().join("chatflow.db"))).await.unwrap(),
+        }
+    }
+}
+
+/// The engine counts beside its writing, and goes on where the last one was.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_engine_counts_what_it_writes() {
+    let folder = tempfile::tempdir().unwrap();
+    for life in 1..=2 {
+        let engine = Engine::builder().store(Arc::new(open(folder.path()).await.unwrap())).build().await.unwrap();
+        for n in 0..5 {
+            let (sender, name, text) = ("1".into(), "robot".into(), format!("message {n}").into());
+            let draft = Draft { sender, name, kind: kind::TEXT, text, timestamp: "2026-11-20T12:00:00Z".into(), ..Draft::default() };
+            engine.publish(&room("a"), draft, Ack::Persisted).await.unwrap();
+        }
+        let figures = engine.analytics().unwrap();
+        let counted = until("it is counted", Duration::from_secs(10), async || {
+            let top = figures.top_users(Minutes::default(), 9).await.unwrap();
+            top.as_of.is_none().then_some(top.value)
+        });
+        assert_eq!(counted.await, [("1".into(), 5 * life)]);
+        engine.shutdown(Duration::from_secs(5)).await;
+    }
 }

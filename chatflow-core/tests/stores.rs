@@ -13,10 +13,18 @@ async fn memory_store() -> store::Subject {
 }
 
 async fn sqlite_store() -> store::Subject {
+    sqlite_subject(|config| config).await
+}
+
+async fn sqlite_rows() -> store::Subject {
+    sqlite_subject(SqliteConfig::without_summaries).await
+}
+
+async fn sqlite_subject(set: impl Fn(SqliteConfig) -> SqliteConfig) -> store::Subject {
     let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("chatflow.db");
-    let open = async |path: PathBuf| Arc::new(SqliteStore::open(SqliteConfig::new(path)).await.unwrap()) as Arc<dyn MessageStore>;
-    store::Subject::new(open(path.clone()).await).reopening(move || open(path.clone())).keeping(folder)
+    let config = set(SqliteConfig::new(folder.path().join("chatflow.db")));
+    let open = async |config: SqliteConfig| Arc::new(SqliteStore::open(config).await.unwrap()) as Arc<dyn MessageStore>;
+    store::Subject::new(open(config.clone()).await).reopening(move || open(config.clone())).keeping(folder)
 }
 
 async fn memory_letters() -> dead_letters::Subject {
@@ -49,7 +57,8 @@ chatflow_core::store_suite!(sqlite, sqlite_store);
 chatflow_core::accounts_suite!(memory_accounts, memory_store);
 chatflow_core::accounts_suite!(sqlite_accounts, sqlite_store);
 chatflow_core::analytics_suite!(memory_analytics, memory_store);
-chatflow_core::analytics_suite!(sqlite_analytics, sqlite_store);
+chatflow_core::analytics_suite!(sqlite_analytics_of_summaries, sqlite_store);
+chatflow_core::analytics_suite!(sqlite_analytics_of_rows, sqlite_rows);
 chatflow_core::dead_letters_suite!(memory_dead_letters, memory_letters);
 chatflow_core::dead_letters_suite!(sqlite_dead_letters, sqlite_letters);
 chatflow_core::dead_letters_suite!(file_dead_letters, file_letters);

@@ -33,7 +33,11 @@ pub(crate) enum Command {
     /// Print the description of the HTTP API, OpenAPI 3.1.
     Openapi,
     /// Make and update the tables of the history, and end.
-    Migrate,
+    Migrate {
+        /// Have the summaries counted anew: they are emptied here, and counted by the node that writes. With SQLite, while no server runs.
+        #[arg(long)]
+        rebuild_summaries: bool,
+    },
     /// Write the history as JSON lines, each message with all that is kept of it. Servers may run meanwhile, but not on an SQLite file.
     Export {
         /// Only this room.

@@ -149,6 +149,7 @@ pub(crate) struct StoreSection {
     #[serde(with = "duration")]
     pub(crate) lease: Duration,
     pub(crate) migrate: bool,
+    pub(crate) summaries: bool,
     pub(crate) keep: usize,
     pub(crate) dead_letters: String,
 }
@@ -162,6 +163,7 @@ impl Default for StoreSection {
             readers: 4,
             lease: Duration::from_secs(10),
             migrate: true,
+            summaries: true,
             keep: 10_000,
             dead_letters: String::new(),
         }

@@ -60,8 +60,8 @@ fn run(mut cli: Cli) -> Result<ExitCode, Failed> {
         runtime.worker_threads(config.server.threads);
     }
     let runtime = runtime.enable_all().build().map_err(|error| ConfigError::line(format!("the runtime can't start: {error}")))?;
-    if matches!(command, Command::Migrate) {
-        let done = runtime.block_on(wiring::migrate(&config))?;
+    if let Command::Migrate { rebuild_summaries } = command {
+        let done = runtime.block_on(wiring::migrate(&config, rebuild_summaries))?;
         print(&format!("{done}\n"));
         return Ok(ExitCode::SUCCESS);
     }

@@ -97,12 +97,17 @@ pub(crate) async fn lasting_store(section: &StoreSection) -> Result<Arc<dyn Mess
     store.ok_or_else(|| ConfigError::line(format!("store.url = {:?}: there is none", section.url)))
 }
 
-/// Brings the tables of the history up to date, and says so.
+/// Brings the tables of the history up to date, empties the summaries among them if they are to be counted anew, and says so.
 ///
 /// # Errors
 /// There is no such history, it can't be reached, or this user may not change it.
-pub(crate) async fn migrate(config: &Config) -> Result<String, ConfigError> {
-    store::migrate(&config.store).await
+pub(crate) async fn migrate(config: &Config, rebuild_summaries: bool) -> Result<String, ConfigError> {
+    let done = store::migrate(&config.store).await?;
+    if !rebuild_summaries {
+        return Ok(done);
+    }
+    store::rebuild_summaries(&config.store).await?;
+    Ok(format!("{done}; its summaries are counted anew"))
 }
 
 /// Where this node finds the others; `None` when it is the only one.

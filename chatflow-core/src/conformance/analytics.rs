@@ -1,4 +1,5 @@
-//! The suite for [`Analytics`]: each case cites the guarantee that it tests. It is run on the stores that the
+//! The suite for [`Analytics`], and for the [`Projections`](crate::store::Projections) of stores that have them: each case cites the
+//! guarantee that it tests, with a `g` that of the first, with a `p` of the second. It is run on the stores that the
 //! [store suite](super::store) is run on.
 //!
 //! ```
@@ -18,10 +19,12 @@
 mod figures;
 mod history;
 mod names;
+mod projections;
 mod walks;
 
 pub use figures::*;
 pub use names::*;
+pub use projections::*;
 pub use walks::*;
 
 use super::store::Subject;
@@ -51,6 +54,9 @@ macro_rules! analytics_suite {
             g3_equal_numbers_are_in_the_order_of_the_names_bytes
             g4_no_list_is_longer_than_the_largest_page
             g5_answers_come_beside_commits
+            p1_another_node_goes_on_where_one_was
+            p1_what_is_rolled_up_is_counted_as_well
+            p3_answers_say_up_to_when_they_count
         );
     };
     (@cases $name:ident, $fresh:ident, $there:expr, $($case:ident)*) => {

@@ -49,7 +49,7 @@ pub struct Subject {
     pub store: Arc<dyn MessageStore>,
     reopen: Option<Reopen>,
     /// Another node's, and how long a lease is.
-    second: Option<(Arc<dyn MessageStore>, Duration)>,
+    pub(super) second: Option<(Arc<dyn MessageStore>, Duration)>,
     _kept: Box<dyn Any + Send + Sync>,
 }
 

@@ -18,6 +18,7 @@ use crate::dedup::Dedup;
 use crate::letters::Letters;
 use crate::pipeline::{Marks, Pipeline, Progress, look};
 use crate::presence::Presence;
+use crate::projection::keep;
 use crate::rate::UserBuckets;
 use crate::registry::{LocalRegistry, RoomRegistry};
 use crate::relay::{Gate, Reach, Relay, Show, State};
@@ -273,6 +274,10 @@ impl EngineBuilder {
         let letters = Arc::new(Letters::new(dead_letters, store.clone()));
         if store.as_ref().is_some_and(|store| store.dead_letters().is_some()) {
             tasks.mover = Some(tokio::spawn(Arc::clone(&letters).keep_moving()));
+        }
+        if let Some(store) = store.as_ref().filter(|store| self.writes_history && store.projections().is_some()) {
+            let (stop, stopped) = oneshot::channel();
+            tasks.projection = Some((stop, tokio::spawn(keep(Arc::clone(store), node.clone(), stopped))));
         }
         let catch_ups = Semaphore::new(settings.catch_ups);
         let inner = Arc::new(Inner {

@@ -6,8 +6,10 @@ mod commit;
 pub(crate) mod failure;
 mod lease;
 mod letters;
+mod projection;
 mod reader;
 mod schema;
+mod summaries;
 
 use std::str::FromStr;
 use std::time::Duration;
@@ -17,10 +19,13 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use sqlx::mysql::MySqlConnectOptions;
 use sqlx::{ConnectOptions, Connection, Executor, MySql, MySqlConnection};
+use tokio::sync::Mutex;
 use tokio::time::timeout;
 
-use super::sql::{DatabaseConfig, Dialect, Pools, STATUS, slow, with};
-use super::{DeadLetters, Exception, Lease, Located, Mark, MessageStore, Page, PageQuery, RoomSummary, SharedStore, StoreStatus, Stored};
+use super::sql::{DatabaseConfig, Dialect, Lent, Pools, STATUS, slow, with};
+use super::{
+    DeadLetters, Exception, Lease, Located, Mark, MessageStore, Page, PageQuery, Projections, RoomSummary, SharedStore, StoreStatus, Stored,
+};
 use crate::accounts::Accounts;
 use crate::broker::Durability;
 use crate::{Analytics, Error, ErrorKind, LogId, MessageId, NodeId, Position, Result, RoomId};
@@ -45,6 +50,8 @@ pub struct MySqlStore {
     identity: String,
     lease: Duration,
     pools: Pools<MySql>,
+    /// What this node is counting into the summaries; `None` when it answers from the rows.
+    pass: Option<Mutex<projection::Pass>>,
 }
 
 impl MySqlStore {
@@ -63,7 +70,12 @@ impl MySqlStore {
             reader: |db| greet(db, READER_MARIADB, READER_MYSQL),
             failure: failure::error,
         };
-        Ok(Self { identity, lease: config.lease, pools: Pools::new(&config, &dialect, writer, reader) })
+        Ok(Self {
+            identity,
+            lease: config.lease,
+            pools: Pools::new(&config, &dialect, writer, reader),
+            pass: config.summaries.then(Mutex::default),
+        })
     }
 
     /// Brings the schema of the database at `config` up to date and disconnects; how many steps that took.
@@ -76,6 +88,18 @@ impl MySqlStore {
         Ok(steps)
     }
 
+    /// Forgets the summaries of the database at `config`, so that they are counted anew: nodes may be running, and count beside what
+    /// they do. Until then answers say that little is counted.
+    ///
+    /// # Errors
+    /// As for [`open`](Self::open).
+    pub async fn rebuild_summaries(config: &DatabaseConfig) -> Result<()> {
+        config.check(ORIGIN)?;
+        let mut db = connect(&options(&config.url)?).await?;
+        schema::check(&mut db).await?;
+        projection::forget(&mut db).await
+    }
+
     /// Finds out whether reading works, and writing, if it did not the last time. How the database is set up.
     async fn look(&self) -> Result<String> {
         let mut reader = self.pools.reader().await?;
@@ -85,7 +109,7 @@ impl MySqlStore {
             let mut writer = self.pools.writer().await?;
             let probe = sqlx::query("UPDATE chatflow_meta SET value = SYSDATE(6) WHERE name = 'probe'");
             let outcome = probe.execute(&mut *writer).await.map(|_| ()).map_err(failure::error);
-            self.pools.done(writer, outcome, "writer")?;
+            self.pools.done(Lent::new(writer), outcome, "writer")?;
         }
         let synced =
             if synced == 1 { "synced at every commit".into() } else { format!("not synced: innodb_flush_log_at_trx_commit is {synced}") };
@@ -164,6 +188,10 @@ impl MessageStore for MySqlStore {
 
     fn accounts(&self) -> Option<&dyn Accounts> {
         Some(self)
+    }
+
+    fn projections(&self) -> Option<&dyn Projections> {
+        self.pass.as_ref().map(|_| self as _)
     }
 
     async fn last_epoch(&self) -> Result<u64> {

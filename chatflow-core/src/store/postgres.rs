@@ -6,8 +6,10 @@ mod commit;
 pub(crate) mod failure;
 mod lease;
 mod letters;
+mod projection;
 mod reader;
 mod schema;
+mod summaries;
 mod text;
 
 use std::str::FromStr;
@@ -18,10 +20,13 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions, Connection, Executor, PgConnection, Postgres};
+use tokio::sync::Mutex;
 use tokio::time::timeout;
 
-use super::sql::{DatabaseConfig, Dialect, Pools, STATUS, slow, with};
-use super::{DeadLetters, Exception, Lease, Located, Mark, MessageStore, Page, PageQuery, RoomSummary, SharedStore, StoreStatus, Stored};
+use super::sql::{DatabaseConfig, Dialect, Lent, Pools, STATUS, slow, with};
+use super::{
+    DeadLetters, Exception, Lease, Located, Mark, MessageStore, Page, PageQuery, Projections, RoomSummary, SharedStore, StoreStatus, Stored,
+};
 use crate::accounts::Accounts;
 use crate::broker::Durability;
 use crate::{Analytics, Error, ErrorKind, LogId, MessageId, NodeId, Position, Result, RoomId};
@@ -45,6 +50,8 @@ pub struct PostgresStore {
     identity: String,
     lease: Duration,
     pools: Pools<Postgres>,
+    /// What this node is counting into the summaries; `None` when it answers from the rows.
+    pass: Option<Mutex<projection::Pass>>,
 }
 
 impl PostgresStore {
@@ -58,7 +65,12 @@ impl PostgresStore {
         let (writer, reader) = (options(&config.url)?, config.replica().map(options).transpose()?);
         let (_, identity) = timeout(config.opening, begin(&writer, reader.as_ref(), config.migrate)).await.map_err(|_| slow(ORIGIN))??;
         let dialect = Dialect { origin: ORIGIN, writer: |db| greet(db, WRITER), reader: |db| greet(db, READER), failure: failure::error };
-        Ok(Self { identity, lease: config.lease, pools: Pools::new(&config, &dialect, writer, reader) })
+        Ok(Self {
+            identity,
+            lease: config.lease,
+            pools: Pools::new(&config, &dialect, writer, reader),
+            pass: config.summaries.then(Mutex::default),
+        })
     }
 
     /// Brings the schema of the database at `config` up to date and disconnects; how many steps that took.
@@ -71,6 +83,18 @@ impl PostgresStore {
         Ok(steps)
     }
 
+    /// Forgets the summaries of the database at `config`, so that they are counted anew: nodes may be running, and count beside what
+    /// they do. Until then answers say that little is counted.
+    ///
+    /// # Errors
+    /// As for [`open`](Self::open).
+    pub async fn rebuild_summaries(config: &DatabaseConfig) -> Result<()> {
+        config.check(ORIGIN)?;
+        let mut db = connect(&options(&config.url)?).await?;
+        schema::check(&mut db).await?;
+        projection::forget(&mut db).await
+    }
+
     /// Finds out whether reading works, and writing, if it did not the last time. How the database is set up.
     async fn look(&self) -> Result<String> {
         let mut reader = self.pools.reader().await?;
@@ -80,7 +104,7 @@ impl PostgresStore {
             let mut writer = self.pools.writer().await?;
             let probe = sqlx::query("UPDATE chatflow_meta SET value = clock_timestamp()::text WHERE name = 'probe'");
             let outcome = probe.execute(&mut *writer).await.map(|_| ()).map_err(failure::error);
-            self.pools.done(writer, outcome, "writer")?;
+            self.pools.done(Lent::new(writer), outcome, "writer")?;
         }
         let synced = if fsync == "on" { "synced at every commit" } else { "not synced: fsync is off" };
         Ok(format!("{synced}; {}", if self.pools.apart { "read at a replica" } else { "read where it is written" }))
@@ -150,6 +174,10 @@ impl MessageStore for PostgresStore {
 
     fn accounts(&self) -> Option<&dyn Accounts> {
         Some(self)
+    }
+
+    fn projections(&self) -> Option<&dyn Projections> {
+        self.pass.as_ref().map(|_| self as _)
     }
 
     async fn last_epoch(&self) -> Result<u64> {

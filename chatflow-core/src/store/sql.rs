@@ -7,8 +7,8 @@ mod rows;
 use std::time::Duration;
 
 pub use config::DatabaseConfig;
-pub(super) use pools::{Dialect, Pools};
-pub(super) use rows::{exceptions, fresh, lasts};
+pub(super) use pools::{Dialect, Lent, Pools};
+pub(super) use rows::{News, exceptions, fresh, news};
 
 use crate::{Error, ErrorKind, LogId, Position, Result, RoomId};
 
@@ -41,13 +41,15 @@ pub(super) fn written_room(origin: &'static str, name: &str) -> Result<RoomId> {
 /// Runs `$call` with a connection of the writers or readers, for as long as it may take.
 macro_rules! with {
     ($pools:expr, $which:ident, |$db:ident| $call:expr) => {{
-        let mut connection = $pools.$which().await?;
+        let mut lent = $crate::store::sql::Lent::new($pools.$which().await?);
         let outcome = tokio::time::timeout($crate::store::sql::CALL, async {
-            let $db = &mut *connection;
-            $call.await
+            match lent.connection() {
+                Some($db) => $call.await,
+                None => Err($crate::store::batch::closed(ORIGIN)),
+            }
         })
         .await;
-        $pools.done(connection, outcome.unwrap_or_else(|_| Err($crate::store::sql::slow(ORIGIN))), stringify!($which))
+        $pools.done(lent, outcome.unwrap_or_else(|_| Err($crate::store::sql::slow(ORIGIN))), stringify!($which))
     }};
 }
 pub(super) use with;

@@ -8,8 +8,10 @@ mod commit;
 pub(crate) mod failure;
 mod letters;
 mod place;
+mod projection;
 mod reader;
 mod schema;
+mod summaries;
 mod writer;
 
 use std::path::PathBuf;
@@ -27,7 +29,7 @@ use self::checkpoint::Turn;
 use self::reader::Job;
 use self::writer::{Health, Reply, Request, Writer};
 use super::exclusive::Exclusive;
-use super::{DeadLetters, Exception, Lease, Located, MessageStore, Page, PageQuery, RoomSummary, StoreStatus, Stored, batch};
+use super::{DeadLetters, Exception, Lease, Located, MessageStore, Page, PageQuery, Projections, RoomSummary, StoreStatus, Stored, batch};
 use crate::accounts::Accounts;
 use crate::broker::Durability;
 use crate::{Analytics, Error, ErrorKind, LogId, MessageId, NodeId, Position, Result, RoomId};
@@ -55,18 +57,28 @@ pub struct SqliteConfig {
     pub path: PathBuf,
     /// Connections that read beside the writer, 1 to 64. Default 4.
     pub readers: usize,
+    /// Whether questions are answered from summaries and lists of users' rows, which an engine writes after the commits; if not, from the
+    /// rows, all of which are looked at. Default: yes.
+    pub summaries: bool,
 }
 
 impl SqliteConfig {
     /// The file at `path`, with the defaults.
     pub fn new(path: impl Into<PathBuf>) -> Self {
-        Self { path: path.into(), readers: 4 }
+        Self { path: path.into(), readers: 4, summaries: true }
     }
 
     /// With so many readers.
     #[must_use]
     pub fn with_readers(mut self, readers: usize) -> Self {
         self.readers = readers;
+        self
+    }
+
+    /// Questions are answered from the rows, and nothing is written for them.
+    #[must_use]
+    pub fn without_summaries(mut self) -> Self {
+        self.summaries = false;
         self
     }
 }
@@ -81,6 +93,7 @@ impl SqliteConfig {
 pub struct SqliteStore {
     identity: String,
     path: PathBuf,
+    summaries: bool,
     health: Arc<Health>,
     /// `None` once closed. Held to clone a sender, never across an await.
     queues: RwLock<Option<Queues>>,
@@ -111,7 +124,7 @@ impl SqliteStore {
     }
 
     fn open_blocking(config: SqliteConfig) -> Result<Self> {
-        let SqliteConfig { path, readers } = config;
+        let SqliteConfig { path, readers, summaries } = config;
         if !(1..=64).contains(&readers) {
             return Err(Error::new(ErrorKind::Config, ORIGIN, format!("readers = {readers}: 1 to 64 are allowed")));
         }
@@ -131,7 +144,22 @@ impl SqliteStore {
         let (read, readers) = reader::spawn(connections, &lock).map_err(thread)?;
         let threads = Threads { readers, writers: vec![writer, checkpoints] };
         let queues = RwLock::new(Some(Queues { write, read }));
-        Ok(Self { identity, path, health, queues, threads: Mutex::new(Some(threads)) })
+        Ok(Self { identity, path, summaries, health, queues, threads: Mutex::new(Some(threads)) })
+    }
+
+    /// Forgets the summaries in the file, which nobody uses meanwhile, so that they are counted anew.
+    ///
+    /// # Errors
+    /// As for [`open`](Self::open).
+    pub async fn rebuild_summaries(config: SqliteConfig) -> Result<()> {
+        let forget = move || {
+            let _lock = Exclusive::lock(&config.path, ORIGIN)?;
+            let mut db = schema::prepare(&config.path, WRITE_BUSY)?;
+            let tx = db.transaction().map_err(sqlite)?;
+            projection::forget(&tx).and_then(|()| tx.commit()).map_err(sqlite)
+        };
+        let forgotten = tokio::task::spawn_blocking(forget).await;
+        forgotten.map_err(|error| Error::new(ErrorKind::Internal, ORIGIN, "forgetting panicked").with_source(error))?
     }
 
     fn queues(&self) -> Result<Queues> {
@@ -189,6 +217,10 @@ impl MessageStore for SqliteStore {
 
     fn accounts(&self) -> Option<&dyn Accounts> {
         Some(self)
+    }
+
+    fn projections(&self) -> Option<&dyn Projections> {
+        self.summaries.then_some(self as _)
     }
 
     async fn last_epoch(&self) -> Result<u64> {

@@ -21,8 +21,16 @@ use database::Database;
 const LEASE: Duration = Duration::from_secs(1);
 
 async fn mysql_store() -> Subject {
+    subject(|config| config).await
+}
+
+async fn mysql_rows() -> Subject {
+    subject(DatabaseConfig::without_summaries).await
+}
+
+async fn subject(set: impl Fn(DatabaseConfig) -> DatabaseConfig) -> Subject {
     let database = Database::new().await;
-    let config = DatabaseConfig::new(database.url()).with_connections(4, 4).with_lease(LEASE);
+    let config = set(DatabaseConfig::new(database.url()).with_connections(4, 4).with_lease(LEASE));
     let open = async |config: DatabaseConfig| Arc::new(MySqlStore::open(config).await.unwrap()) as Arc<dyn MessageStore>;
     let (one, two) = (open(config.clone()).await, open(config.clone()).await);
     Subject::new(one).shared_with(two, LEASE).reopening(move || open(config.clone()))
@@ -38,4 +46,5 @@ async fn mysql_letters() -> dead_letters::Subject {
 chatflow_core::dead_letters_suite!(dead_letters_in_mysql, mysql_letters, if: can_use::<MariaDb>());
 chatflow_core::store_suite!(mysql, mysql_store, if: can_use::<MariaDb>());
 chatflow_core::accounts_suite!(mysql_accounts, mysql_store, if: can_use::<MariaDb>());
-chatflow_core::analytics_suite!(analytics, mysql_store, if: can_use::<MariaDb>());
+chatflow_core::analytics_suite!(analytics_of_summaries, mysql_store, if: can_use::<MariaDb>());
+chatflow_core::analytics_suite!(analytics_of_rows, mysql_rows, if: can_use::<MariaDb>());

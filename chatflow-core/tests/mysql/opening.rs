@@ -1,5 +1,6 @@
 //! What is found when a database is opened.
 
+use chatflow_core::analytics::{Counted, Minutes};
 use chatflow_core::store::{DatabaseConfig, MySqlStore};
 use chatflow_core::{Error, ErrorKind, MessageStore};
 use chatflow_testkit::{MariaDb, Service, needs};
@@ -57,7 +58,7 @@ async fn nodes_that_start_together_make_the_tables_once() {
     assert!(stores.iter().all(|store| store.identity() == stores[0].identity()));
     assert_eq!(MySqlStore::migrate(&DatabaseConfig::new(database.url())).await.unwrap(), 0);
     let other = Database::new().await;
-    assert_eq!(MySqlStore::migrate(&DatabaseConfig::new(other.url())).await.unwrap(), 4);
+    assert_eq!(MySqlStore::migrate(&DatabaseConfig::new(other.url())).await.unwrap(), 5);
     let apart = MySqlStore::open(DatabaseConfig::new(other.url()).without_migrations()).await.unwrap();
     assert_ne!(apart.identity(), stores[0].identity());
     let error = refused(DatabaseConfig::new(database.url()).with_reader_url(other.url())).await;
@@ -85,6 +86,9 @@ async fn a_user_needs_no_more_rights_than_it_uses() {
     for (rights, table) in [
         ("SELECT, INSERT, UPDATE", "chatflow_logs"),
         ("SELECT, INSERT, UPDATE", "chatflow_rooms"),
+        ("SELECT, INSERT, UPDATE", "chatflow_counted"),
+        ("SELECT, INSERT, UPDATE", "chatflow_summaries"),
+        ("SELECT, INSERT", "chatflow_users"),
         ("SELECT, UPDATE", "chatflow_meta"),
         ("SELECT", "chatflow_messages"),
         ("SELECT, INSERT, UPDATE", "chatflow_accounts"),
@@ -101,4 +105,13 @@ async fn a_user_needs_no_more_rights_than_it_uses() {
     let rows = chatflow_core::conformance::store::batch("a", 1..=3);
     assert_eq!(store.commit(&lease, &rows, rows[2].position).await.unwrap(), []);
     assert!(store.status().await.healthy);
+    let lease = store.claim(chatflow_core::store::SUMMARIES, &"n".into()).await.unwrap();
+    let active = async || store.analytics().unwrap().active_users(Minutes::default()).await.unwrap();
+    let expected = Counted::new(3, None);
+    for _ in 0..2 {
+        assert!(active().await.as_of.is_some());
+        while store.projections().unwrap().project(&lease, 10).await.unwrap() {}
+        assert_eq!(active().await, expected);
+        MySqlStore::rebuild_summaries(&DatabaseConfig::new(database.url())).await.unwrap();
+    }
 }

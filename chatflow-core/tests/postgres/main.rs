@@ -5,6 +5,7 @@
 mod database;
 mod faults;
 mod opening;
+mod volume;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,8 +22,16 @@ use database::Database;
 const LEASE: Duration = Duration::from_secs(1);
 
 async fn postgres_store() -> Subject {
+    subject(|config| config).await
+}
+
+async fn postgres_rows() -> Subject {
+    subject(DatabaseConfig::without_summaries).await
+}
+
+async fn subject(set: impl Fn(DatabaseConfig) -> DatabaseConfig) -> Subject {
     let database = Database::new().await;
-    let config = DatabaseConfig::new(database.url()).with_connections(4, 4).with_lease(LEASE);
+    let config = set(DatabaseConfig::new(database.url()).with_connections(4, 4).with_lease(LEASE));
     let open = async |config: DatabaseConfig| Arc::new(PostgresStore::open(config).await.unwrap()) as Arc<dyn MessageStore>;
     let (one, two) = (open(config.clone()).await, open(config.clone()).await);
     Subject::new(one).shared_with(two, LEASE).reopening(move || open(config.clone()))
@@ -38,4 +47,5 @@ async fn postgres_letters() -> dead_letters::Subject {
 chatflow_core::dead_letters_suite!(dead_letters_in_postgres, postgres_letters, if: can_use::<Postgres>());
 chatflow_core::store_suite!(postgres, postgres_store, if: can_use::<Postgres>());
 chatflow_core::accounts_suite!(postgres_accounts, postgres_store, if: can_use::<Postgres>());
-chatflow_core::analytics_suite!(analytics, postgres_store, if: can_use::<Postgres>());
+chatflow_core::analytics_suite!(analytics_of_summaries, postgres_store, if: can_use::<Postgres>());
+chatflow_core::analytics_suite!(analytics_of_rows, postgres_rows, if: can_use::<Postgres>());

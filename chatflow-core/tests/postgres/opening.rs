@@ -1,5 +1,6 @@
 //! What is found when a database is opened.
 
+use chatflow_core::analytics::{Counted, Minutes};
 use chatflow_core::store::{DatabaseConfig, PostgresStore};
 use chatflow_core::{Error, ErrorKind, MessageStore};
 use chatflow_testkit::{Postgres, Service, needs};
@@ -57,7 +58,7 @@ async fn nodes_that_start_together_make_the_tables_once() {
     assert!(stores.iter().all(|store| store.identity() == stores[0].identity()));
     assert_eq!(PostgresStore::migrate(&DatabaseConfig::new(database.url())).await.unwrap(), 0);
     let other = Database::new().await;
-    assert_eq!(PostgresStore::migrate(&DatabaseConfig::new(other.url())).await.unwrap(), 3);
+    assert_eq!(PostgresStore::migrate(&DatabaseConfig::new(other.url())).await.unwrap(), 4);
     let apart = PostgresStore::open(DatabaseConfig::new(other.url()).without_migrations()).await.unwrap();
     assert_ne!(apart.identity(), stores[0].identity());
     let error = refused(DatabaseConfig::new(database.url()).with_reader_url(other.url())).await;
@@ -79,7 +80,8 @@ async fn a_user_needs_no_more_rights_than_it_uses() {
     PostgresStore::migrate(&DatabaseConfig::new(database.url())).await.unwrap();
     let error = refused(config.clone()).await;
     assert!(error.kind() == ErrorKind::Config, "{error}");
-    database.run(&format!("GRANT SELECT, INSERT, UPDATE ON chatflow_logs, chatflow_rooms TO {name}")).await;
+    let tables = "chatflow_logs, chatflow_rooms, chatflow_counted, chatflow_summaries";
+    database.run(&format!("GRANT SELECT, INSERT, UPDATE ON {tables} TO {name}; GRANT SELECT, INSERT ON chatflow_users TO {name}")).await;
     database.run(&format!("GRANT SELECT, UPDATE ON chatflow_meta TO {name}; GRANT SELECT ON chatflow_messages TO {name}")).await;
     database.run(&format!("GRANT SELECT, INSERT, DELETE ON chatflow_dead_letters TO {name}")).await;
     let error = refused(config.clone()).await;
@@ -92,4 +94,13 @@ async fn a_user_needs_no_more_rights_than_it_uses() {
     let rows = chatflow_core::conformance::store::batch("a", 1..=3);
     assert_eq!(store.commit(&lease, &rows, rows[2].position).await.unwrap(), []);
     assert!(store.status().await.healthy);
+    let lease = store.claim(chatflow_core::store::SUMMARIES, &"n".into()).await.unwrap();
+    let active = async || store.analytics().unwrap().active_users(Minutes::default()).await.unwrap();
+    let expected = Counted::new(3, None);
+    for _ in 0..2 {
+        assert!(active().await.as_of.is_some());
+        while store.projections().unwrap().project(&lease, 10).await.unwrap() {}
+        assert_eq!(active().await, expected);
+        PostgresStore::rebuild_summaries(&DatabaseConfig::new(database.url())).await.unwrap();
+    }
 }

@@ -148,6 +148,11 @@ pub(super) const KEYS: &[Key] = &[
         Truth,
         "Whether the start makes and updates the tables (postgres: and mysql:); false: `chatflow-server migrate` does, perhaps as another user.",
     ),
+    key(
+        "store.summaries",
+        Truth,
+        "Whether questions about users and numbers are answered from summaries (sqlite:, postgres: and mysql:), which are counted after the commits; false: from the messages themselves.",
+    ),
     key("store.keep", Number(1, MANY), "The newest messages of each room that are kept (memory: only)."),
     key(
         "store.dead_letters",

@@ -16,9 +16,8 @@ pub(super) async fn open(section: &StoreSection) -> Result<Option<Arc<dyn Messag
         ("memory", "") => Ok(Some(Arc::new(MemoryStore::keeping(section.keep)))),
         #[cfg(feature = "sqlite")]
         ("sqlite", file) if !file.is_empty() => {
-            use chatflow_core::store::{SqliteConfig, SqliteStore};
-            let config = SqliteConfig::new(file).with_readers(section.readers);
-            let store = SqliteStore::open(config).await.map_err(|error| match error.to_string().contains("in use by another process") {
+            let opened = chatflow_core::store::SqliteStore::open(sqlite(section, file)).await;
+            let store = opened.map_err(|error| match error.to_string().contains("in use by another process") {
                 true => ConfigError::line(format!("store.url = {:?}: {error}: stop the server that has it first", section.url)),
                 false => wrong(section, error),
             })?;
@@ -86,6 +85,26 @@ pub(super) async fn migrate(section: &StoreSection) -> Result<String, ConfigErro
     }
 }
 
+/// Empties the summaries, so that they are counted anew.
+pub(super) async fn rebuild_summaries(section: &StoreSection) -> Result<(), ConfigError> {
+    let rebuilt = match section.url.split() {
+        #[cfg(feature = "sqlite")]
+        ("sqlite", file) => chatflow_core::store::SqliteStore::rebuild_summaries(sqlite(section, file)).await,
+        #[cfg(feature = "postgres")]
+        ("postgres" | "postgresql", _) => chatflow_core::store::PostgresStore::rebuild_summaries(&database(section)).await,
+        #[cfg(feature = "mysql")]
+        ("mysql" | "mariadb", _) => chatflow_core::store::MySqlStore::rebuild_summaries(&database(section)).await,
+        _ => Ok(()),
+    };
+    rebuilt.map_err(|error| wrong(section, error))
+}
+
+#[cfg(feature = "sqlite")]
+fn sqlite(section: &StoreSection, file: &str) -> chatflow_core::store::SqliteConfig {
+    let config = chatflow_core::store::SqliteConfig::new(file).with_readers(section.readers);
+    if section.summaries { config } else { config.without_summaries() }
+}
+
 #[cfg(any(feature = "postgres", feature = "mysql"))]
 fn done(url: &crate::config::BackendUrl, steps: usize) -> String {
     if steps == 0 { format!("{url} is up to date") } else { format!("{url} was brought up to date in {steps} steps") }
@@ -100,11 +119,13 @@ fn database(section: &StoreSection) -> chatflow_core::store::DatabaseConfig {
     if !section.migrate {
         config = config.without_migrations();
     }
+    if !section.summaries {
+        config = config.without_summaries();
+    }
     config.with_connections(section.writers as u32, section.readers as u32).with_lease(section.lease)
 }
 
 /// The line for a history that does not open.
-#[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
 fn wrong(section: &StoreSection, error: chatflow_core::Error) -> ConfigError {
     ConfigError::line(format!("store.url = {:?}: {error}", section.url))
 }

@@ -139,7 +139,13 @@ fn metrics_are_the_servers() {
     let shown = metrics();
     let shown: BTreeSet<_> = shown.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect();
     assert!(shown.len() > 15, "{shown:?}");
-    let steps = ["store/postgres/schema/1.sql", "store/postgres/schema/2.sql", "store/postgres/schema/3.sql", "outbox/schema/postgres.sql"];
+    let steps = [
+        "store/postgres/schema/1.sql",
+        "store/postgres/schema/2.sql",
+        "store/postgres/schema/3.sql",
+        "store/postgres/schema/4.sql",
+        "outbox/schema/postgres.sql",
+    ];
     let tables = steps.map(|step| read(&format!("chatflow-core/src/{step}"))).concat();
     let is_other = |span: &str| span.starts_with("chatflow_core") || span.starts_with("chatflow_client") || tables.contains(span);
     let is_metric = |span: &&String| span.starts_with("chatflow_") && !is_other(span);

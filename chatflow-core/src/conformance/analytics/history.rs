@@ -1,13 +1,15 @@
 //! Histories in which much happens, written to the store and to the model alike.
 
+use std::time::Duration;
+
 use bytestring::ByteString;
 
 use super::super::dice::Dice;
 use super::super::store::message;
 use super::analytics;
 use crate::analytics::Minutes;
-use crate::store::{Lease, MemoryStore, Stored};
-use crate::{LogId, Message, MessageStore, NodeId, Position, RoomId, Timestamp};
+use crate::store::{Lease, MemoryStore, SUMMARIES, Stored};
+use crate::{ErrorKind, LogId, Message, MessageStore, NodeId, Position, RoomId, Timestamp};
 
 /// When the histories of this suite begin: a few minutes before a day does.
 pub(super) const BEGINS: i64 = 1_700_006_400_000 - 3 * 60_000;
@@ -61,6 +63,7 @@ pub(super) struct Writing<'a> {
     number: u64,
     kept: Vec<Message>,
     again: Option<(usize, Vec<Stored>, Position)>,
+    counting: Option<Lease>,
 }
 
 impl<'a> Writing<'a> {
@@ -73,7 +76,7 @@ impl<'a> Writing<'a> {
             let through = real.through;
             begun.push((real, other, through));
         }
-        Self { store, model, logs: begun, number: 0, kept: Vec::new(), again: None }
+        Self { store, model, logs: begun, number: 0, kept: Vec::new(), again: None, counting: None }
     }
 
     /// Rows said by these names in these rooms of the log `log`, each at its time.
@@ -151,10 +154,36 @@ impl<'a> Writing<'a> {
         self.commit(log, entries, position).await;
     }
 
-    /// Waits until everything that was written is counted.
-    pub(super) async fn counted(&self) {
+    /// Has some of it counted, where that is somebody's work: a few rows, perhaps by somebody new, perhaps interrupted.
+    pub(super) async fn count_some(&mut self, dice: &mut Dice) {
+        let Some(projections) = self.store.projections() else { return };
+        if self.counting.is_none() || dice.one_in(6) {
+            // Whoever counted before is fenced, as if another node had taken over.
+            let new = self.store.claim(SUMMARIES, &NodeId::from_static("node-1")).await.expect("this node's");
+            if let Some(old) = self.counting.replace(new) {
+                assert_eq!(projections.project(&old, 3).await.expect_err("fenced").kind(), ErrorKind::Fenced);
+            }
+        }
+        let Some(lease) = &self.counting else { return };
+        let some = projections.project(lease, 1 + dice.below(30) as usize);
+        let within = Duration::from_micros(if dice.one_in(3) { dice.below(6_000) } else { 5_000_000 });
+        if let Ok(done) = tokio::time::timeout(within, some).await {
+            done.expect("it can be counted");
+        }
+    }
+
+    /// Has everything counted, or waits until it is.
+    pub(super) async fn counted(&mut self) {
+        if let Some(projections) = self.store.projections() {
+            let lease = match self.counting.take() {
+                Some(lease) => lease,
+                None => self.store.claim(SUMMARIES, &NodeId::from_static("node-1")).await.expect("this node's"),
+            };
+            while projections.project(&lease, 1_000).await.expect("it can be counted") {}
+            self.counting = Some(lease);
+        }
         let asked = analytics(self.store).active_users(Minutes::default()).await.expect("readable");
-        assert_eq!(asked.as_of, None);
+        assert_eq!(asked.as_of, None, "everything is counted");
     }
 
     /// When the last of the messages was said, or thereabouts.

@@ -51,6 +51,7 @@ pub async fn g2_walks_beside_writers_skip_and_repeat_nothing(subject: &Subject) 
         let mut writing = Writing::begin(&*store, &model, 3).await;
         for _ in 0..150 {
             writing.go_on(&mut dice, 40).await;
+            writing.count_some(&mut dice).await;
             tokio::task::yield_now().await;
         }
         writing.counted().await;
@@ -91,6 +92,7 @@ pub async fn g5_answers_come_beside_commits(subject: &Subject) {
         let mut writing = Writing::begin(&*store, &model, 3).await;
         for _ in 0..100 {
             writing.go_on(&mut dice, 60).await;
+            writing.count_some(&mut dice).await;
             tokio::task::yield_now().await;
         }
     });

@@ -33,15 +33,18 @@ pub(super) async fn commit(
     let fresh = sql::fresh(entries, watermark);
     let written = insert(&mut tx, &fresh).await?;
     let exceptions = if written == entries.len() as u64 { Vec::new() } else { exceptions(&mut tx, entries, watermark).await? };
-    touch(&mut tx, entries, &exceptions).await?;
+    let news = sql::news(entries, &exceptions);
+    touch(&mut tx, &news).await?;
     let sql = concat!(
-        "UPDATE chatflow_logs SET through = greatest(through, ?), began = coalesce(began, ?), expires = ",
+        "UPDATE chatflow_logs SET through = greatest(through, ?), began = coalesce(began, ?), fresh_at = coalesce(least(coalesce(fresh_at, ?), ?), fresh_at), expires = ",
         clock!(),
         " + ? WHERE log = ?"
     );
     let moved = sqlx::query(sql)
         .bind(&through.to_bytes()[..])
         .bind(&Position::new(through.epoch, 0).to_bytes()[..])
+        .bind(news.least)
+        .bind(news.least)
         .bind(milliseconds(time))
         .bind(lease.log.0)
         .execute(&mut *tx)
@@ -51,15 +54,17 @@ pub(super) async fn commit(
     Ok(exceptions)
 }
 
-/// Keeps when the last message of each room with new rows was accepted, in the order of their names.
-async fn touch(tx: &mut MySqlConnection, entries: &[Stored], exceptions: &[(usize, Exception)]) -> Result<()> {
-    let lasts: Vec<_> = sql::lasts(entries, exceptions).into_iter().collect();
-    for rooms in parts(&lasts, |_| 0) {
-        let rows = vec!["(?, ?)"; rooms.len()].join(", ");
-        let sql = format!("INSERT INTO chatflow_rooms (name, last) VALUES {rows} ON DUPLICATE KEY UPDATE last = VALUES(last)");
+/// Keeps when the last message of each room with new rows was accepted and where it stands, in the order of their names.
+async fn touch(tx: &mut MySqlConnection, news: &sql::News<'_>) -> Result<()> {
+    let rooms: Vec<_> = news.rooms.iter().collect();
+    for rooms in parts(&rooms, |_| 0) {
+        let rows = vec!["(?, ?, ?)"; rooms.len()].join(", ");
+        let sql = format!(
+            "INSERT INTO chatflow_rooms (name, last, place) VALUES {rows} ON DUPLICATE KEY UPDATE last = VALUES(last), place = VALUES(place)"
+        );
         let mut query = sqlx::query(&sql);
-        for (name, last) in rooms {
-            query = query.bind(name.as_bytes()).bind(last);
+        for (name, (last, place)) in rooms {
+            query = query.bind(name.as_bytes()).bind(last).bind(place.to_bytes().to_vec());
         }
         query.execute(&mut *tx).await.map_err(failure::error)?;
     }
@@ -102,7 +107,7 @@ async fn insert(tx: &mut MySqlConnection, fresh: &[&Stored]) -> Result<u64> {
 }
 
 /// `items` in parts whose length is one of [`STEPS`], each of not much more than [`BYTES`] unless it is a single item.
-fn parts<T>(items: &[T], bytes: impl Fn(&T) -> usize) -> Vec<&[T]> {
+pub(super) fn parts<T>(items: &[T], bytes: impl Fn(&T) -> usize) -> Vec<&[T]> {
     let (mut rest, mut parts) = (items, Vec::new());
     while !rest.is_empty() {
         let fits = |step: &usize| *step <= rest.len() && (*step == 1 || rest[..*step].iter().map(&bytes).sum::<usize>() <= BYTES);

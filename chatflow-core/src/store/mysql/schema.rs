@@ -7,8 +7,13 @@ use crate::{Error, ErrorKind, Result};
 
 /// Each takes the schema one version on; its place in the list is the version, kept in `chatflow_meta`. Only ever append. The database
 /// can't take back what changes a table, so each statement may be there already.
-const MIGRATIONS: &[&str] =
-    &[include_str!("schema/1.sql"), include_str!("schema/2.sql"), include_str!("schema/3.sql"), include_str!("schema/4.sql")];
+const MIGRATIONS: &[&str] = &[
+    include_str!("schema/1.sql"),
+    include_str!("schema/2.sql"),
+    include_str!("schema/3.sql"),
+    include_str!("schema/4.sql"),
+    include_str!("schema/5.sql"),
+];
 
 /// Held while the schema is changed, so that of nodes that start together one does it.
 const LOCK: &str = "chatflow";
@@ -37,6 +42,14 @@ const RIGHTS: &[(&str, &str, &str)] = &[
     ("chatflow_dead_letters", "SELECT", "SELECT 1 FROM chatflow_dead_letters LIMIT 0"),
     ("chatflow_dead_letters", "INSERT", "INSERT INTO chatflow_dead_letters SELECT * FROM chatflow_dead_letters WHERE false"),
     ("chatflow_dead_letters", "DELETE", "DELETE FROM chatflow_dead_letters WHERE false"),
+    ("chatflow_counted", "SELECT", "SELECT 1 FROM chatflow_counted LIMIT 0"),
+    ("chatflow_counted", "INSERT", "INSERT INTO chatflow_counted SELECT * FROM chatflow_counted WHERE false"),
+    ("chatflow_counted", "UPDATE", "UPDATE chatflow_counted SET place = place WHERE false"),
+    ("chatflow_users", "SELECT", "SELECT 1 FROM chatflow_users LIMIT 0"),
+    ("chatflow_users", "INSERT", "INSERT INTO chatflow_users SELECT * FROM chatflow_users WHERE false"),
+    ("chatflow_summaries", "SELECT", "SELECT 1 FROM chatflow_summaries LIMIT 0"),
+    ("chatflow_summaries", "INSERT", "INSERT INTO chatflow_summaries SELECT * FROM chatflow_summaries WHERE false"),
+    ("chatflow_summaries", "UPDATE", "UPDATE chatflow_summaries SET data = data WHERE false"),
 ];
 
 /// Makes what is missing; nothing, and without any right to, where the schema is current. How many steps that took.

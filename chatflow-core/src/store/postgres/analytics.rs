@@ -1,4 +1,4 @@
-//! Questions about users and numbers, answered from the rows.
+//! Questions about users and numbers, answered from the rows where there are no summaries.
 
 use async_trait::async_trait;
 use sqlx::postgres::{PgArguments, PgRow};
@@ -7,7 +7,7 @@ use sqlx::{PgConnection, Postgres};
 
 use super::reader::{get, room, stored};
 use super::text::{escaped, plain};
-use super::{ORIGIN, PostgresStore, failure, place};
+use super::{ORIGIN, PostgresStore, failure, place, summaries};
 use crate::analytics::{Analytics, Counted, Minutes, Participation, Step, UserPage, UserQuery, UserRoom};
 use crate::store::LARGEST_PAGE;
 use crate::store::sql::with;
@@ -24,22 +24,37 @@ impl Analytics for PostgresStore {
     }
 
     async fn active_users(&self, range: Minutes) -> Result<Counted<u64>> {
+        if self.pass.is_some() {
+            return with!(self.pools, reader, |db| summaries::active_users(db, range));
+        }
         with!(self.pools, reader, |db| active_users(db, range))
     }
 
     async fn top_users(&self, range: Minutes, limit: usize) -> Result<Counted<Vec<(UserId, u64)>>> {
+        if self.pass.is_some() {
+            return with!(self.pools, reader, |db| summaries::top_users(db, range, limit));
+        }
         with!(self.pools, reader, |db| top_users(db, range, limit))
     }
 
     async fn top_rooms(&self, range: Minutes, limit: usize) -> Result<Counted<Vec<(RoomId, u64)>>> {
+        if self.pass.is_some() {
+            return with!(self.pools, reader, |db| summaries::top_rooms(db, range, limit));
+        }
         with!(self.pools, reader, |db| top_rooms(db, range, limit))
     }
 
     async fn message_rate(&self, range: Minutes, step: Step, limit: usize) -> Result<Counted<Vec<(Timestamp, u64)>>> {
+        if self.pass.is_some() {
+            return with!(self.pools, reader, |db| summaries::message_rate(db, range, step, limit));
+        }
         with!(self.pools, reader, |db| message_rate(db, range, step, limit))
     }
 
     async fn participation(&self, range: Minutes, limit: usize) -> Result<Counted<Participation>> {
+        if self.pass.is_some() {
+            return with!(self.pools, reader, |db| summaries::participation(db, range, limit));
+        }
         with!(self.pools, reader, |db| participation(db, range, limit))
     }
 }
@@ -158,4 +173,40 @@ async fn participation(db: &mut PgConnection, range: Minutes, limit: usize) -> R
         }
     }
     Ok(Counted::new(found, None))
+}
+
+#[cfg(test)]
+mod tests {
+    use chatflow_testkit::{Postgres as Server, Service, needs};
+    use sqlx::{Connection, Executor};
+
+    use super::*;
+    use crate::MessageId;
+
+    /// By itself: while a program is started, its parent's locks on files are its own, which other tests here count on.
+    #[tokio::test]
+    #[ignore = "starts a database beside tests that lock files"]
+    async fn a_users_page_walks_the_index_both_ways_whoever_they_are() {
+        needs!(Server);
+        let server = Service::start_new(Server::new()).await;
+        let mut db = PgConnection::connect(&server.url()).await.unwrap();
+        super::super::schema::migrate(&mut db).await.unwrap();
+        // One with half of all rows, and a thousand with the rest.
+        let rows = "INSERT INTO chatflow_messages SELECT gen_random_uuid(), n, 1700000000000 + n / 4 * 10, 0, 'room' || n % 9,
+            decode(lpad(to_hex(n), 48, '0'), 'hex'), CASE n % 2 WHEN 0 THEN 'ada' ELSE 'user' || n % 2001 END, 'TEXT', 'n', '', ''
+            FROM generate_series(1, 60000) n";
+        db.execute(rows).await.unwrap();
+        db.execute("ANALYZE chatflow_messages").await.unwrap();
+        for (user, newest) in [("ada", true), ("ada", false), ("user7", true), ("user7", false)] {
+            let sql = format!("EXPLAIN {}", user_messages_sql(newest));
+            let query = planned(&sql).bind(user).bind(0i64).bind(MessageId::nil()).bind(i64::MAX).bind(MessageId::max()).bind(101i64);
+            let plan: Vec<String> = all(&mut db, query).await.unwrap().iter().map(|row| get::<String>(row, 0).unwrap()).collect();
+            let plan = plan.join("\n");
+            assert!(plan.contains("chatflow_messages_by_sender"), "{user}: {plan}");
+            assert!(!plan.contains("Seq Scan"), "{user}: {plan}");
+            if user == "ada" {
+                assert!(plan.contains("Incremental Sort") && !plan.contains("Bitmap"), "{user}: {plan}");
+            }
+        }
+    }
 }

@@ -27,10 +27,12 @@ pub(super) async fn commit(
     let written = insert(&mut tx, &fresh).await?;
     let exceptions = if written == entries.len() as u64 { Vec::new() } else { exceptions(&mut tx, entries, watermark).await? };
 
-    let (rooms, lasts): (Vec<_>, Vec<_>) = sql::lasts(entries, &exceptions).into_iter().unzip();
-    let sql = "WITH touched AS (INSERT INTO chatflow_rooms (name, last) SELECT * FROM unnest($5::text[], $6::int8[])
-                                ON CONFLICT (name) DO UPDATE SET last = excluded.last)
-               UPDATE chatflow_logs SET through = greatest(through, $2), began = coalesce(began, $3),
+    let news = sql::news(entries, &exceptions);
+    let (rooms, lasts): (Vec<_>, Vec<_>) = news.rooms.iter().map(|(room, (at, _))| (*room, *at)).unzip();
+    let places: Vec<_> = news.rooms.values().map(|(_, place)| place.to_bytes()).collect();
+    let sql = "WITH touched AS (INSERT INTO chatflow_rooms (name, last, place) SELECT * FROM unnest($5::text[], $6::int8[], $7::bytea[])
+                                ON CONFLICT (name) DO UPDATE SET last = excluded.last, place = excluded.place)
+               UPDATE chatflow_logs SET through = greatest(through, $2), began = coalesce(began, $3), fresh_at = least(fresh_at, $8),
                                         expires = clock_timestamp() + $4 * interval '1 ms' WHERE log = $1";
     let moved = sqlx::query(sql)
         .bind(i32::from(lease.log.0))
@@ -39,6 +41,8 @@ pub(super) async fn commit(
         .bind(milliseconds(time))
         .bind(rooms)
         .bind(lasts)
+        .bind(places.iter().map(|place| &place[..]).collect::<Vec<_>>())
+        .bind(news.least)
         .execute(&mut *tx)
         .await;
     moved.map_err(failure::error)?;

@@ -6,7 +6,8 @@ use super::{ORIGIN, failure};
 use crate::{Error, ErrorKind, Result};
 
 /// Each takes the schema one version on; its place in the list is the version, kept in `chatflow_meta`. Only ever append.
-const MIGRATIONS: &[&str] = &[include_str!("schema/1.sql"), include_str!("schema/2.sql"), include_str!("schema/3.sql")];
+const MIGRATIONS: &[&str] =
+    &[include_str!("schema/1.sql"), include_str!("schema/2.sql"), include_str!("schema/3.sql"), include_str!("schema/4.sql")];
 
 /// Held while the schema is changed, so that of nodes that start together one does it. A number of nobody else's.
 const LOCK: i64 = 0x6368_6174_666c_6f77;
@@ -16,7 +17,9 @@ const RIGHTS: &str = "SELECT string_agg(t.name || ' (' || t.rights || ')', ', ')
     ('chatflow_meta', 'SELECT, UPDATE'), ('chatflow_logs', 'SELECT, INSERT, UPDATE'),
     ('chatflow_rooms', 'SELECT, INSERT, UPDATE'), ('chatflow_messages', 'SELECT, INSERT'),
     ('chatflow_accounts', 'SELECT, INSERT, UPDATE, DELETE'),
-    ('chatflow_dead_letters', 'SELECT, INSERT, DELETE')) t (name, rights)
+    ('chatflow_dead_letters', 'SELECT, INSERT, DELETE'),
+    ('chatflow_counted', 'SELECT, INSERT, UPDATE'), ('chatflow_users', 'SELECT, INSERT'),
+    ('chatflow_summaries', 'SELECT, INSERT, UPDATE')) t (name, rights)
     WHERE NOT (SELECT bool_and(has_table_privilege(t.name, r)) FROM unnest(string_to_array(t.rights, ', ')) r)";
 
 /// Makes what is missing; nothing, and without any right to, where the schema is current. How many steps that took.

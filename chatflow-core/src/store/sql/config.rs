@@ -23,6 +23,8 @@ pub struct DatabaseConfig {
     pub opening: Duration,
     /// Whether opening makes and updates the tables. Default: yes.
     pub migrate: bool,
+    /// Whether questions are answered from summaries, which an engine counts after the commits; if not, from the rows. Default: yes.
+    pub summaries: bool,
 }
 
 impl DatabaseConfig {
@@ -36,6 +38,7 @@ impl DatabaseConfig {
             lease: Duration::from_secs(10),
             opening: Duration::from_secs(10),
             migrate: true,
+            summaries: true,
         }
     }
 
@@ -67,6 +70,13 @@ impl DatabaseConfig {
         self
     }
 
+    /// Questions are answered from the rows, and this node counts no summaries.
+    #[must_use]
+    pub fn without_summaries(mut self) -> Self {
+        self.summaries = false;
+        self
+    }
+
     /// What can be told without the database.
     ///
     /// # Errors
@@ -92,7 +102,7 @@ impl DatabaseConfig {
 
 impl fmt::Debug for DatabaseConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { url: _, reader_url, writers, readers, lease, opening, migrate } = self;
+        let Self { url: _, reader_url, writers, readers, lease, opening, migrate, summaries } = self;
         f.debug_struct("DatabaseConfig")
             .field("url", &"…")
             .field("reader_url", &reader_url.as_ref().map(|_| "…"))
@@ -101,6 +111,7 @@ impl fmt::Debug for DatabaseConfig {
             .field("lease", lease)
             .field("opening", opening)
             .field("migrate", migrate)
+            .field("summaries", summaries)
             .finish()
     }
 }

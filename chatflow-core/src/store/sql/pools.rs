@@ -68,6 +68,11 @@ impl<DB: Database> Pools<DB> {
         connection.inspect_err(|error| self.note(Some(error)))
     }
 
+    /// One that writes what nobody waits for: its failures are not the history's.
+    pub(in crate::store) async fn projector(&self) -> Result<PoolConnection<DB>> {
+        self.writers.acquire().await.map_err(self.failure)
+    }
+
     pub(in crate::store) async fn reader(&self) -> Result<PoolConnection<DB>> {
         self.readers.acquire().await.map_err(self.failure)
     }
@@ -78,9 +83,10 @@ impl<DB: Database> Pools<DB> {
     }
 
     /// Gives a connection back, or up: one that was not waited for is good for nothing any more.
-    pub(in crate::store) fn done<T>(&self, connection: PoolConnection<DB>, outcome: Result<T>, of: &str) -> Result<T> {
-        if matches!(&outcome, Err(error) if error.kind() == ErrorKind::Timeout) {
-            drop(connection.detach());
+    pub(in crate::store) fn done<T>(&self, lent: Lent<DB>, outcome: Result<T>, of: &str) -> Result<T> {
+        match &outcome {
+            Err(error) if error.kind() == ErrorKind::Timeout => drop(lent),
+            _ => lent.back(),
         }
         if of == "writer" {
             self.note(outcome.as_ref().err());
@@ -116,6 +122,31 @@ impl<DB: Database> Pools<DB> {
         let closing = async { tokio::join!(self.writers.close(), self.readers.close()) };
         // What has not ended by then is cut off with the last connection's owner.
         let _ = timeout(CLOSE, closing).await;
+    }
+}
+
+/// A connection in use. Whoever is dropped in the middle of a call gives it up: what the database makes of a transaction that was about to
+/// begin is not known then, and the next call must not find itself in it.
+pub(in crate::store) struct Lent<DB: Database>(Option<PoolConnection<DB>>);
+
+impl<DB: Database> Lent<DB> {
+    pub(in crate::store) fn new(connection: PoolConnection<DB>) -> Self {
+        Self(Some(connection))
+    }
+
+    /// `None` once it was given back.
+    pub(in crate::store) fn connection(&mut self) -> Option<&mut DB::Connection> {
+        self.0.as_deref_mut()
+    }
+
+    fn back(mut self) {
+        drop(self.0.take());
+    }
+}
+
+impl<DB: Database> Drop for Lent<DB> {
+    fn drop(&mut self) {
+        drop(self.0.take().map(PoolConnection::detach));
     }
 }
 

@@ -35,14 +35,24 @@ pub(in crate::store) fn exceptions(
     Ok(exceptions)
 }
 
-/// The rooms that have new rows, in the order of their names, and when the last of each was accepted.
-pub(in crate::store) fn lasts<'a>(entries: &'a [Stored], exceptions: &[(usize, Exception)]) -> BTreeMap<&'a str, i64> {
+/// What a commit says of its new rows besides themselves.
+#[derive(Debug, Default)]
+pub(in crate::store) struct News<'a> {
+    /// The rooms in the order of their names: when the last message of each was accepted, and where it stands.
+    pub(in crate::store) rooms: BTreeMap<&'a str, (i64, Position)>,
+    /// The least time at which any of them was accepted.
+    pub(in crate::store) least: Option<i64>,
+}
+
+/// What is new in `entries`, of which `exceptions` became no rows.
+pub(in crate::store) fn news<'a>(entries: &'a [Stored], exceptions: &[(usize, Exception)]) -> News<'a> {
     let mut excepted = exceptions.iter().map(|(index, _)| *index).peekable();
-    let mut lasts = BTreeMap::new();
-    for (index, Stored { message, .. }) in entries.iter().enumerate() {
+    let mut news = News::default();
+    for (index, Stored { message, position }) in entries.iter().enumerate() {
         if excepted.next_if_eq(&index).is_none() {
-            lasts.insert(message.room.as_str(), message.at.0);
+            news.rooms.insert(message.room.as_str(), (message.at.0, *position));
+            news.least = Some(news.least.map_or(message.at.0, |least| least.min(message.at.0)));
         }
     }
-    lasts
+    news
 }

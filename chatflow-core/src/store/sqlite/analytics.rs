@@ -1,9 +1,9 @@
-//! Questions about users and numbers, answered from the rows.
+//! Questions about users and numbers, answered from the rows where there are no summaries.
 
 use async_trait::async_trait;
 use rusqlite::{Connection, Params, Row, params};
 
-use super::{SqliteStore, reader};
+use super::{SqliteStore, reader, summaries};
 use crate::analytics::{Analytics, Counted, Minutes, Participation, Step, UserPage, UserQuery, UserRoom};
 use crate::store::LARGEST_PAGE;
 use crate::{Result, RoomId, Timestamp, UserId};
@@ -12,60 +12,48 @@ use crate::{Result, RoomId, Timestamp, UserId};
 impl Analytics for SqliteStore {
     async fn user_messages(&self, user: &UserId, query: &UserQuery) -> Result<UserPage> {
         let (user, query) = (user.clone(), query.clone());
-        self.read(move |db| user_messages(db, &user, &query)).await
+        let look = if self.summaries { summaries::user_messages } else { user_messages };
+        self.read(move |db| look(db, &user, &query)).await
     }
 
     async fn user_rooms(&self, user: &UserId, after: Option<&RoomId>, limit: usize) -> Result<Counted<Vec<UserRoom>>> {
         let (user, after) = (user.clone(), after.map_or(String::new(), |room| room.as_str().to_owned()));
-        self.read(move |db| user_rooms(db, &user, &after, limit)).await
+        let look = if self.summaries { summaries::user_rooms } else { user_rooms };
+        self.read(move |db| look(db, &user, &after, limit)).await
     }
 
     async fn active_users(&self, range: Minutes) -> Result<Counted<u64>> {
-        self.read(move |db| {
-            let sql = "SELECT count(DISTINCT sender) FROM messages WHERE at BETWEEN ? AND ?";
-            let active: i64 = db.prepare_cached(sql)?.query_row(range.bounds(), |row| row.get(0))?;
-            Ok(Counted::new(active.unsigned_abs(), None))
-        })
-        .await
+        let look = if self.summaries { summaries::active_users } else { active_users };
+        self.read(move |db| look(db, range)).await
     }
 
     async fn top_users(&self, range: Minutes, limit: usize) -> Result<Counted<Vec<(UserId, u64)>>> {
-        self.read(move |db| {
-            let sql = "SELECT sender, count(*) FROM messages WHERE at BETWEEN ?1 AND ?2 GROUP BY sender ORDER BY 2 DESC, 1 LIMIT ?3";
-            Ok(Counted::new(ranged(db, sql, range, limit, user_count)?, None))
-        })
-        .await
+        let look = if self.summaries { summaries::top_users } else { top_users };
+        self.read(move |db| look(db, range, limit)).await
     }
 
     async fn top_rooms(&self, range: Minutes, limit: usize) -> Result<Counted<Vec<(RoomId, u64)>>> {
-        self.read(move |db| {
-            let sql = "SELECT r.name, c.n FROM (SELECT room, count(*) AS n FROM messages WHERE at BETWEEN ?1 AND ?2 GROUP BY room) c
-                       JOIN rooms r ON r.id = c.room ORDER BY 2 DESC, 1 LIMIT ?3";
-            Ok(Counted::new(ranged(db, sql, range, limit, room_count)?, None))
-        })
-        .await
+        let look = if self.summaries { summaries::top_rooms } else { top_rooms };
+        self.read(move |db| look(db, range, limit)).await
     }
 
     async fn message_rate(&self, range: Minutes, step: Step, limit: usize) -> Result<Counted<Vec<(Timestamp, u64)>>> {
-        self.read(move |db| {
-            let length = step.milliseconds();
-            let sql = format!(
-                "SELECT at - (at % {length} + {length}) % {length}, count(*) FROM messages WHERE at BETWEEN ?1 AND ?2
-                 GROUP BY 1 ORDER BY 1 DESC LIMIT ?3"
-            );
-            let mut steps = ranged(db, &sql, range, limit, |row| Ok((Timestamp(row.get(0)?), count(row, 1)?)))?;
-            steps.reverse();
-            Ok(Counted::new(steps, None))
-        })
-        .await
+        let look = if self.summaries { summaries::message_rate } else { message_rate };
+        self.read(move |db| look(db, range, step, limit)).await
     }
 
     async fn participation(&self, range: Minutes, limit: usize) -> Result<Counted<Participation>> {
-        self.read(move |db| participation(db, range, limit)).await
+        let look = if self.summaries { summaries::participation } else { participation };
+        self.read(move |db| look(db, range, limit)).await
     }
 }
 
-fn all<T>(db: &Connection, sql: &str, with: impl Params, of: impl FnMut(&Row<'_>) -> rusqlite::Result<T>) -> rusqlite::Result<Vec<T>> {
+pub(super) fn all<T>(
+    db: &Connection,
+    sql: &str,
+    with: impl Params,
+    of: impl FnMut(&Row<'_>) -> rusqlite::Result<T>,
+) -> rusqlite::Result<Vec<T>> {
     db.prepare_cached(sql)?.query_map(with, of)?.collect()
 }
 
@@ -81,11 +69,11 @@ fn ranged<T>(
     all(db, sql, params![first, last, most(limit)], of)
 }
 
-fn most(limit: usize) -> i64 {
+pub(super) fn most(limit: usize) -> i64 {
     limit.min(LARGEST_PAGE) as i64
 }
 
-fn count(row: &Row<'_>, column: usize) -> rusqlite::Result<u64> {
+pub(super) fn count(row: &Row<'_>, column: usize) -> rusqlite::Result<u64> {
     Ok(row.get::<_, i64>(column)?.unsigned_abs())
 }
 
@@ -116,6 +104,33 @@ fn user_rooms(db: &Connection, user: &str, after: &str, limit: usize) -> rusqlit
                JOIN rooms r ON r.id = c.room WHERE r.name > ?2 ORDER BY 1 LIMIT ?3";
     let room = |row: &Row<'_>| Ok(UserRoom::new(reader::room(row, 0)?, count(row, 1)?, Timestamp(row.get(2)?)));
     Ok(Counted::new(all(db, sql, params![user, after, most(limit)], room)?, None))
+}
+
+fn active_users(db: &Connection, range: Minutes) -> rusqlite::Result<Counted<u64>> {
+    let sql = "SELECT count(DISTINCT sender) FROM messages WHERE at BETWEEN ? AND ?";
+    Ok(Counted::new(db.prepare_cached(sql)?.query_row(range.bounds(), |row| count(row, 0))?, None))
+}
+
+fn top_users(db: &Connection, range: Minutes, limit: usize) -> rusqlite::Result<Counted<Vec<(UserId, u64)>>> {
+    let sql = "SELECT sender, count(*) FROM messages WHERE at BETWEEN ?1 AND ?2 GROUP BY sender ORDER BY 2 DESC, 1 LIMIT ?3";
+    Ok(Counted::new(ranged(db, sql, range, limit, user_count)?, None))
+}
+
+fn top_rooms(db: &Connection, range: Minutes, limit: usize) -> rusqlite::Result<Counted<Vec<(RoomId, u64)>>> {
+    let sql = "SELECT r.name, c.n FROM (SELECT room, count(*) AS n FROM messages WHERE at BETWEEN ?1 AND ?2 GROUP BY room) c
+               JOIN rooms r ON r.id = c.room ORDER BY 2 DESC, 1 LIMIT ?3";
+    Ok(Counted::new(ranged(db, sql, range, limit, room_count)?, None))
+}
+
+fn message_rate(db: &Connection, range: Minutes, step: Step, limit: usize) -> rusqlite::Result<Counted<Vec<(Timestamp, u64)>>> {
+    let length = step.milliseconds();
+    let sql = format!(
+        "SELECT at - (at % {length} + {length}) % {length}, count(*) FROM messages WHERE at BETWEEN ?1 AND ?2
+         GROUP BY 1 ORDER BY 1 DESC LIMIT ?3"
+    );
+    let mut steps = ranged(db, &sql, range, limit, |row| Ok((Timestamp(row.get(0)?), count(row, 1)?)))?;
+    steps.reverse();
+    Ok(Counted::new(steps, None))
 }
 
 fn participation(db: &Connection, range: Minutes, limit: usize) -> rusqlite::Result<Counted<Participation>> {

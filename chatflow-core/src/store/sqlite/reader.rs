@@ -157,7 +157,7 @@ pub(super) fn room(row: &Row<'_>, column: usize) -> rusqlite::Result<RoomId> {
     RoomId::new(row.get_ref(column)?.as_str()?).map_err(|error| unreadable(column, error))
 }
 
-fn unreadable(column: usize, error: impl std::error::Error + Send + Sync + 'static) -> rusqlite::Error {
+pub(super) fn unreadable(column: usize, error: impl std::error::Error + Send + Sync + 'static) -> rusqlite::Error {
     rusqlite::Error::FromSqlConversionFailure(column, rusqlite::types::Type::Null, Box::new(error))
 }
 

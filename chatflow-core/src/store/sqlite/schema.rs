@@ -9,8 +9,13 @@ use super::{ORIGIN, failure};
 use crate::{Error, ErrorKind, Result};
 
 /// Each takes the schema one version on; its place in the list is the version, kept in `user_version`. Only ever append.
-const MIGRATIONS: &[&str] =
-    &[include_str!("schema/1.sql"), include_str!("schema/2.sql"), include_str!("schema/3.sql"), include_str!("schema/4.sql")];
+const MIGRATIONS: &[&str] = &[
+    include_str!("schema/1.sql"),
+    include_str!("schema/2.sql"),
+    include_str!("schema/3.sql"),
+    include_str!("schema/4.sql"),
+    include_str!("schema/5.sql"),
+];
 
 /// A connection on which the schema is current, for the writer.
 pub(super) fn prepare(path: &Path, busy: Duration) -> Result<Connection> {

@@ -11,6 +11,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::accounts;
 use super::checkpoint::Turn;
 use super::commit::{self, RoomNumbers, Stop};
+use super::projection::{self, Change};
 use super::{failure, letters};
 use crate::store::exclusive::Exclusive;
 use crate::store::{DeadLetter, Exception, Lease, Stored};
@@ -62,6 +63,12 @@ pub(super) enum Request {
         log: LogId,
         position: Position,
         reply: Reply<bool>,
+    },
+    /// Changes the summaries.
+    Count {
+        lease: Lease,
+        change: Box<Change>,
+        reply: Reply<()>,
     },
     /// Finds out whether writing works again.
     Probe,
@@ -157,6 +164,7 @@ impl Writer {
             Request::Account { change, reply } => self.step(reply, answers, |db, _| accounts::change(db, &change)),
             Request::Put { letters, reply } => self.step(reply, answers, |db, _| letters::put(db, &letters)),
             Request::Discard { log, position, reply } => self.step(reply, answers, |db, _| letters::discard(db, log, position)),
+            Request::Count { lease, change, reply } => self.step(reply, answers, |db, _| projection::write(db, &lease, &change)),
             Request::Probe => {
                 // A new value each time: SQLite does not write what has not changed.
                 let sql = "INSERT INTO meta (name, value) VALUES ('probe', randomblob(8)) ON CONFLICT DO UPDATE SET value = excluded.value";
@@ -217,7 +225,9 @@ impl Request {
                 Self::Commit { reply, .. } => drop(reply.send(Err(error))),
                 Self::Claim { reply, .. } => drop(reply.send(Err(error))),
                 Self::Account { reply, .. } => drop(reply.send(Err(error))),
-                Self::Skip { reply, .. } | Self::Release { reply, .. } | Self::Put { reply, .. } => drop(reply.send(Err(error))),
+                Self::Skip { reply, .. } | Self::Release { reply, .. } | Self::Put { reply, .. } | Self::Count { reply, .. } => {
+                    drop(reply.send(Err(error)));
+                }
                 Self::Discard { reply, .. } => drop(reply.send(Err(error))),
                 Self::Probe => {}
             }

@@ -1,0 +1,140 @@
+//! Questions that are answered from the summaries.
+
+use std::collections::HashMap;
+use std::hash::Hash;
+
+use sqlx::{Connection, MySql, MySqlConnection, Transaction};
+
+use super::projection::rolled;
+use super::reader::room;
+use super::{ORIGIN, failure};
+use crate::analytics::{Counted, Minutes, Participation, Step};
+use crate::store::LARGEST_PAGE;
+use crate::store::summary::{Active, Kind, Piece, Rates, Rolled, Shares, Totals, candidates, cover, first};
+use crate::{Error, ErrorKind, Result, RoomId, Timestamp, UserId};
+
+/// Names that are asked for at once.
+const NAMES: usize = 1_024;
+
+/// One moment of the summaries: a reader's transactions are repeatable.
+struct Moment<'a> {
+    tx: Transaction<'a, MySql>,
+    rolled: Rolled,
+    as_of: Option<Timestamp>,
+}
+
+impl<'a> Moment<'a> {
+    async fn of(db: &'a mut MySqlConnection) -> Result<Self> {
+        let mut tx = db.begin().await.map_err(failure::error)?;
+        let sql = "SELECT min(least(coalesce(fresh_at, counting_at), coalesce(counting_at, fresh_at))) FROM chatflow_logs";
+        let as_of: Option<i64> = sqlx::query_scalar(sql).fetch_one(&mut *tx).await.map_err(failure::error)?;
+        let rolled = rolled(&mut tx).await?;
+        Ok(Self { tx, rolled, as_of: as_of.map(Timestamp) })
+    }
+
+    /// The blocks of a piece, the newest first; at most `limit`.
+    async fn blocks(&mut self, kind: Kind, piece: Piece, limit: i64) -> Result<Vec<(i64, Vec<u8>)>> {
+        let sql = "SELECT begins, data FROM chatflow_summaries WHERE kind = ? AND level = ? AND begins >= ? AND begins < ?
+                   ORDER BY begins DESC LIMIT ?";
+        let query = sqlx::query_as(sql).bind(kind as i8).bind(piece.level as i8).bind(piece.from).bind(piece.until).bind(limit);
+        query.fetch_all(&mut *self.tx).await.map_err(failure::error)
+    }
+
+    /// Every block that `range` needs.
+    async fn all(&mut self, kind: Kind, range: Minutes, mut add: impl FnMut(&[u8]) -> Result<()>) -> Result<()> {
+        for piece in cover(range, &self.rolled, 3) {
+            for (_, data) in self.blocks(kind, piece, i64::MAX).await? {
+                add(&data)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The first `limit` of `all`, by their names.
+    async fn users(&mut self, all: Vec<(u32, u64)>, limit: usize) -> Result<Vec<(UserId, u64)>> {
+        let names = self.names("SELECT number, name FROM chatflow_users WHERE number IN", &all).await?;
+        Ok(first(named(all, &names, user)?, limit))
+    }
+
+    async fn rooms(&mut self, all: Vec<(u32, u64)>, limit: usize) -> Result<Vec<(RoomId, u64)>> {
+        let names = self.names("SELECT number, room FROM chatflow_counted WHERE number IN", &all).await?;
+        Ok(first(named(all, &names, room)?, limit))
+    }
+
+    async fn names(&mut self, sql: &str, of: &[(u32, u64)]) -> Result<HashMap<u32, Vec<u8>>> {
+        let mut names = HashMap::with_capacity(of.len());
+        for of in of.chunks(NAMES) {
+            // Numbers of our own, as many as there are: no statement to keep.
+            let numbers = of.iter().map(|(number, _)| number.to_string()).collect::<Vec<_>>().join(", ");
+            let sql = format!("{sql} ({numbers})");
+            let found = sqlx::query_as(&sql).persistent(false).fetch_all(&mut *self.tx).await;
+            let found: Vec<(i32, Vec<u8>)> = found.map_err(failure::error)?;
+            names.extend(found.into_iter().map(|(number, name)| (number as u32, name)));
+        }
+        Ok(names)
+    }
+
+    fn answer<T>(self, value: T) -> Counted<T> {
+        Counted::new(value, self.as_of)
+    }
+}
+
+fn user(name: &[u8]) -> Result<UserId> {
+    UserId::try_from(name).map_err(|error| Error::new(ErrorKind::Corrupt, ORIGIN, "a text is not UTF-8").with_source(error))
+}
+
+fn named<T: Eq + Hash>(all: Vec<(u32, u64)>, names: &HashMap<u32, Vec<u8>>, of: impl Fn(&[u8]) -> Result<T>) -> Result<Vec<(T, u64)>> {
+    let lacks = || Error::new(ErrorKind::Corrupt, ORIGIN, "a number in the summaries has no name");
+    all.into_iter().map(|(number, n)| Ok((of(names.get(&number).ok_or_else(lacks)?)?, n))).collect()
+}
+
+pub(super) async fn active_users(db: &mut MySqlConnection, range: Minutes) -> Result<Counted<u64>> {
+    let (mut moment, mut active) = (Moment::of(db).await?, Active::default());
+    moment.all(Kind::Users, range, |data| active.add(data)).await?;
+    Ok(moment.answer(active.users()))
+}
+
+pub(super) async fn top_users(db: &mut MySqlConnection, range: Minutes, limit: usize) -> Result<Counted<Vec<(UserId, u64)>>> {
+    let (mut moment, mut active, limit) = (Moment::of(db).await?, Active::default(), limit.min(LARGEST_PAGE));
+    moment.all(Kind::Users, range, |data| active.add(data)).await?;
+    let top = moment.users(active.top(limit), limit).await?;
+    Ok(moment.answer(top))
+}
+
+pub(super) async fn top_rooms(db: &mut MySqlConnection, range: Minutes, limit: usize) -> Result<Counted<Vec<(RoomId, u64)>>> {
+    let (mut moment, mut totals, limit) = (Moment::of(db).await?, Totals::default(), limit.min(LARGEST_PAGE));
+    moment.all(Kind::Rooms, range, |data| totals.add(data)).await?;
+    let top = moment.rooms(totals.top(limit), limit).await?;
+    Ok(moment.answer(top))
+}
+
+pub(super) async fn message_rate(
+    db: &mut MySqlConnection,
+    range: Minutes,
+    step: Step,
+    limit: usize,
+) -> Result<Counted<Vec<(Timestamp, u64)>>> {
+    let (mut moment, mut rates, limit) = (Moment::of(db).await?, Rates::of(step.milliseconds()), limit.min(LARGEST_PAGE));
+    for piece in cover(range, &moment.rolled, rates.most()).into_iter().rev() {
+        // A block has at least one step, unless a step has many blocks: then there are not many.
+        let mut until = piece.until;
+        while until > piece.from && !rates.is_full(limit) {
+            let blocks = moment.blocks(Kind::Rate, Piece { until, ..piece }, limit as i64 + 1).await?;
+            for (begins, data) in &blocks {
+                rates.add(piece.level, *begins, data)?;
+            }
+            until = blocks.last().map_or(piece.from, |(begins, _)| *begins);
+        }
+    }
+    Ok(moment.answer(rates.newest(limit).into_iter().map(|(at, n)| (Timestamp(at), n)).collect()))
+}
+
+pub(super) async fn participation(db: &mut MySqlConnection, range: Minutes, limit: usize) -> Result<Counted<Participation>> {
+    let (mut moment, mut shares, limit) = (Moment::of(db).await?, Shares::default(), limit.min(LARGEST_PAGE));
+    moment.all(Kind::Pairs, range, |data| shares.add(data)).await?;
+    let (pairs, rooms, users) = shares.count();
+    let (in_rooms, of_users) = (rooms.len() as u64, users.len() as u64);
+    let fullest = moment.rooms(candidates(rooms, limit), limit).await?;
+    let busiest = moment.users(candidates(users, limit), limit).await?;
+    Ok(moment.answer(Participation::new(of_users, in_rooms, pairs, fullest, busiest)))
+}
