@@ -22,7 +22,7 @@ use sqlx::{ConnectOptions, Connection, Executor, MySql, MySqlConnection};
 use tokio::sync::Mutex;
 use tokio::time::timeout;
 
-use super::sql::{DatabaseConfig, Dialect, Lent, Pools, STATUS, slow, with};
+use super::sql::{DatabaseConfig, Dialect, Lent, Pools, STATUS, misses, slow, with};
 use super::{
     DeadLetters, Exception, Lease, Located, Mark, MessageStore, Page, PageQuery, Projections, RoomSummary, SharedStore, StoreStatus, Stored,
 };
@@ -44,7 +44,7 @@ const READER_MYSQL: &str = "SET SESSION transaction_read_only = ON, max_executio
 ///
 /// A batch, its cursor and the check of the lease are one transaction. Leases run by the database's clock: a node that takes no part for
 /// [`DatabaseConfig::lease`] is fenced once another claims its logs. Reading has connections of its own, at a replica if one is given; a
-/// page of a replica that lags ends sooner, and says where.
+/// page for which it lags is read at the database itself.
 #[derive(Debug)]
 pub struct MySqlStore {
     identity: String,
@@ -227,7 +227,12 @@ impl MessageStore for MySqlStore {
     }
 
     async fn page(&self, log: LogId, room: &RoomId, query: &PageQuery) -> Result<Page> {
-        with!(self.pools, reader, |db| reader::page(db, log, room, query))
+        let page = with!(self.pools, reader, |db| reader::page(db, log, room, query))?;
+        // While it can't be asked how far the log is, what the replica has is better than nothing.
+        if self.pools.apart && !self.pools.is_troubled() && misses(&page, query, self.watermark(log).await.unwrap_or_default()) {
+            return with!(self.pools, primary, |db| reader::page(db, log, room, query));
+        }
+        Ok(page)
     }
 
     async fn rooms(&self, after: Option<&RoomId>, limit: usize) -> Result<Vec<RoomSummary>> {

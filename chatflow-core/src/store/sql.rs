@@ -10,6 +10,7 @@ pub use config::DatabaseConfig;
 pub(super) use pools::{Dialect, Lent, Pools};
 pub(super) use rows::{News, exceptions, fresh, news};
 
+use super::{Page, PageQuery};
 use crate::{Error, ErrorKind, LogId, Position, Result, RoomId};
 
 /// How long the answer to one call is waited for. The database gives up a little sooner by itself.
@@ -20,6 +21,12 @@ pub(super) const STATUS: Duration = Duration::from_millis(900);
 
 pub(super) fn slow(origin: &'static str) -> Error {
     Error::new(ErrorKind::Timeout, origin, "the database does not answer")
+}
+
+/// Whether `page` lacks something because it was read at a replica which is not as far as the log: up to `watermark`.
+pub(super) fn misses(page: &Page, query: &PageQuery, watermark: Position) -> bool {
+    let is_full = page.more && !query.newest;
+    page.through < watermark && !is_full && query.before.is_none_or(|before| before > page.through)
 }
 
 /// The position in a column.

@@ -5,6 +5,7 @@
 mod database;
 mod faults;
 mod opening;
+mod replica;
 mod volume;
 
 use std::sync::Arc;

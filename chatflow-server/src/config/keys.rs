@@ -134,7 +134,7 @@ pub(super) const KEYS: &[Key] = &[
     key(
         "store.reader_url",
         Form("a URL as store.url, or empty"),
-        "Where pages of the history are read (postgres: and mysql:): a replica of store.url. Empty: at store.url.",
+        "Where pages of the history are read (postgres: and mysql:): a replica of store.url. What it lacks of a page is read at store.url; lists of rooms and numbers are as old as the replica. Empty: at store.url.",
     ),
     key("store.writers", Number(1, 256), "Connections that write (postgres: and mysql:)."),
     key("store.readers", Number(1, 64), "Connections that read beside those that write (sqlite:, postgres: and mysql:)."),

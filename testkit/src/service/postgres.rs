@@ -26,17 +26,27 @@ shift 3
 exec "$bin/postgres" -D "$data" "$@"
 "#;
 
+/// The same for a copy of the server at the URL `$3`, which it follows.
+const FOLLOW: &str = r#"
+bin=$1 data=$2 primary=$3
+shift 3
+[ -e "$data/PG_VERSION" ] || "$bin/pg_basebackup" -d "$primary" -D "$data" -R -c fast --no-sync >&2 || exit
+exec "$bin/postgres" -D "$data" "$@"
+"#;
+
 /// One PostgreSQL: durable to the last commit unless it is told otherwise.
 #[derive(Debug)]
 pub struct Postgres {
     port: Port,
     /// Arguments of `postgres`.
     arguments: Vec<String>,
+    /// The URL of the server that it follows, if it is a replica.
+    primary: Option<String>,
 }
 
 impl Default for Postgres {
     fn default() -> Self {
-        let postgres = Self { port: Port::free(), arguments: Vec::new() };
+        let postgres = Self { port: Port::free(), arguments: Vec::new(), primary: None };
         postgres.set("max_connections", "200").set("shared_buffers", "128MB").set("listen_addresses", "127.0.0.1")
     }
 }
@@ -45,6 +55,11 @@ impl Postgres {
     /// With the user `chatflow`, who may do everything.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// A replica that follows the server at `url`, with all its databases and users.
+    pub fn following(url: impl Into<String>) -> Self {
+        Self { primary: Some(url.into()), ..Self::default() }
     }
 
     /// With a setting of `postgresql.conf`, such as `fsync`, `off`.
@@ -59,7 +74,8 @@ impl Postgres {
         let versions = fs::read_dir("/usr/lib/postgresql").into_iter().flatten();
         let mut folders: Vec<_> = versions.filter_map(|entry| Some(entry.ok()?.path().join("bin"))).collect();
         folders.sort();
-        folders.extend(path_of("initdb").and_then(|path| Some(path.parent()?.to_owned())));
+        // Not the folder of a link to one of them.
+        folders.extend(path_of("initdb").and_then(|path| Some(fs::canonicalize(path).ok()?.parent()?.to_owned())));
         folders.into_iter().rev().find(|folder| folder.join("initdb").is_file() && folder.join("postgres").is_file())
     }
 }
@@ -86,7 +102,8 @@ impl Program for Postgres {
         let data = folder.join("data");
         fs::write(folder.join("password"), PASSWORD).unwrap();
         let mut command = Command::new("sh");
-        command.args(["-c", SCRIPT, "sh"]).arg(Self::programs().unwrap()).arg(&data).arg(USER);
+        let (script, source) = self.primary.as_deref().map_or((SCRIPT, USER), |primary| (FOLLOW, primary));
+        command.args(["-c", script, "sh"]).arg(Self::programs().unwrap()).arg(&data).arg(source);
         command.args(["-p", &self.port.number().to_string(), "-c", "unix_socket_directories="]).args(&self.arguments);
         account::give(&data, &mut command, "postgres");
         vec![command]
