@@ -17,6 +17,9 @@ pub(crate) struct Args {
     /// Where the history is; what servers share is started, and private, too.
     #[arg(long, value_enum, default_value = "sqlite")]
     pub(crate) store: Store,
+    /// What is in front of the history.
+    #[arg(long, value_enum, default_value = "none")]
+    pub(crate) cache: Cache,
     /// Servers, at most four. With the broker in memory, one.
     #[arg(long, default_value = "4", value_name = "N")]
     pub(crate) servers: usize,
@@ -59,6 +62,16 @@ pub(crate) enum Store {
     /// One database for all.
     #[value(name = "mariadb")]
     MariaDb,
+}
+
+/// A cache.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Cache {
+    None,
+    /// In each server.
+    Memory,
+    /// In each server, and in a Redis of its own for all.
+    Redis,
 }
 
 /// What happens while messages flow.

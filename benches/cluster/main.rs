@@ -13,6 +13,7 @@
 mod args;
 mod broker;
 mod fault;
+mod figures;
 mod same;
 mod store;
 mod usage;
@@ -22,10 +23,10 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
 
-use chatflow_testkit::{Cluster, Options, Service, raise_file_limit};
+use chatflow_testkit::{Cluster, Options, Redis, Service, raise_file_limit};
 use tokio::process::Command;
 
-use args::Args;
+use args::{Args, Cache};
 use broker::Broker;
 use usage::Usage;
 use watch::Watch;
@@ -48,8 +49,15 @@ async fn run(args: &Args) -> u8 {
     let broker = Broker::start(args).await;
     let store = store::start(args.store).await;
     let url = broker.url();
+    let cache = if args.cache == Cache::Redis { Some(Service::start_new(Redis::new()).await) } else { None };
+    let cache_url = match &cache {
+        Some(redis) => redis.url(),
+        None if args.cache == Cache::Memory => "memory:".to_owned(),
+        None => "none".to_owned(),
+    };
     let options = |_| {
-        let options = Options::new().broker(&url).set("limits.publish_rate_anonymous", 0).set("log.level", "warn");
+        let options =
+            Options::new().broker(&url).set("limits.publish_rate_anonymous", 0).set("log.level", "warn").set("cache.url", &cache_url);
         let options = store.iter().fold(options, |options, store| options.store(store.url()));
         args.settings.iter().fold(options, |options, (key, value)| options.set(key, value))
     };
@@ -63,6 +71,7 @@ async fn run(args: &Args) -> u8 {
     usage.of("HAProxy", cluster.balancer.processes());
     usage.of("broker", broker.processes());
     usage.of("store", processes(store.as_ref()));
+    usage.of("cache", processes(cache.as_ref()));
     usage.of("servers", cluster.servers.iter().map(chatflow_testkit::Server::id));
     let mut watch = Watch::new(&cluster);
     let mut fault = fault::Fault::new(args);
@@ -81,7 +90,9 @@ async fn run(args: &Args) -> u8 {
     usage.tell(begun.elapsed());
     watch.tell();
     let code = u8::try_from(status.code().unwrap_or(1)).unwrap_or(1);
-    if args.keeps_history() && !same::histories(&cluster).await {
+    figures::caches(&cluster).await;
+    let same = if args.keeps_history() { same::histories(&cluster).await } else { true };
+    if !same || store.is_some() && !figures::agree(&cluster, options(0)).await {
         return 1;
     }
     code
