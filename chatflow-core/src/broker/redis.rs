@@ -48,8 +48,9 @@ use crate::{Error, ErrorKind, Result};
 /// A [`Broker`] on Redis 7 or later, one server or a cluster, for any number of nodes.
 ///
 /// How durable it is is Redis' own configuration, which `open` reads: without an append-only file it is
-/// [volatile](Durability::Volatile). With one, an accepted entry survives that Redis is killed; what a failing machine may cost is
-/// what `appendfsync` says, and [`status`](Broker::status) repeats it. Replication is asynchronous: a failover may lose what was
+/// [volatile](Durability::Volatile). With one and `appendfsync always`, an accepted entry survives that Redis is killed. With
+/// `everysec`, up to 2 s of entries are lost with the machine, and with Redis alone while its disk is slow: it answers before it writes
+/// then. [`status`](Broker::status) says which it is. Replication is asynchronous: a failover may lose what was
 /// accepted last. In each of these cases the log goes on in a new epoch, and whoever has seen what was lost is told.
 #[derive(Debug)]
 pub struct RedisBroker {

@@ -78,7 +78,7 @@ fn private(url: &str, servers: Vec<Redis>) -> Subject {
 }
 
 pub(crate) fn private_server() -> Subject {
-    let redis = Redis::with(&["--appendonly", "yes", "--appendfsync", "always"]);
+    let redis = Redis::start();
     private(&redis.url(), vec![redis])
 }
 

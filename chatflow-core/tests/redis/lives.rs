@@ -55,7 +55,7 @@ async fn a_wiped_server_begins_a_greater_epoch() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_old_copy_gives_no_position_twice() {
-    let redis = Redis::with(&["--appendonly", "yes", "--appendfsync", "always"]);
+    let redis = Redis::start();
     let broker = open(&config(&redis.url()), &opening()).await;
     let (mut tail, _) = Tail::new(&broker, Reader::Node, From::Present).await;
     let (mut slow, _) = Tail::new(&broker, Reader::Node, From::Present).await;
@@ -78,7 +78,7 @@ async fn an_old_copy_gives_no_position_twice() {
 /// Another node, which does not know how far the log was, has begun the new epoch: who has seen more is told all the same.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_that_was_away_is_told_what_an_old_copy_lost() {
-    let redis = Redis::with(&["--appendonly", "yes", "--appendfsync", "always"]);
+    let redis = Redis::start();
     let config = config(&redis.url());
     let first = open(&config, &opening()).await;
     publish(&first, "kept").await;

@@ -15,7 +15,8 @@ async fn refused(config: &RedisBrokerConfig) -> Error {
 
 #[tokio::test]
 async fn durability_is_what_the_server_does() {
-    let broker = open(&config(&REDIS.url()), &Opening::new("n")).await;
+    let redis = Redis::with(&["--appendonly", "yes", "--appendfsync", "everysec"]);
+    let broker = open(&config(&redis.url()), &Opening::new("n")).await;
     assert_eq!(broker.profile().durability, Durability::Durable);
     assert!(broker.status().await.detail.contains("everysec"));
     let redis = Redis::with(&["--appendonly", "no"]);

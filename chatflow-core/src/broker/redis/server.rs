@@ -62,9 +62,10 @@ impl Server {
             (true, Some("no")) => {
                 (Durability::Durable, "append-only file, appendfsync no: half a minute or more may be lost when the machine fails")
             }
-            (true, Some(_)) => {
-                (Durability::Durable, "append-only file, appendfsync everysec: up to 2 s may be lost when the machine fails")
-            }
+            (true, Some(_)) => (
+                Durability::Durable,
+                "append-only file, appendfsync everysec: up to 2 s may be lost when the machine fails, or Redis while the disk is slow",
+            ),
             (true, None) => (Durability::Durable, "append-only file; how often it is synced may not be asked (CONFIG GET)"),
         };
         Self { durability, detail: detail.into() }
