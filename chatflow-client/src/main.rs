@@ -13,6 +13,7 @@ mod check;
 mod dead_letters;
 mod history;
 mod load;
+mod monitor;
 mod nodes;
 mod pages;
 mod servers;
@@ -38,6 +39,8 @@ enum Command {
     Check(check::Args),
     /// Load a server, and find out whether anything was lost, repeated or out of order.
     Load(load::Args),
+    /// How servers do, live: rates, queues, lag, nodes, what is missing.
+    Monitor(monitor::Args),
     /// The live nodes, and how much each has to do.
     Nodes(nodes::Args),
     /// What was said in a room.
@@ -56,6 +59,7 @@ async fn main() -> ExitCode {
         Command::Chat(args) => chat::run(args).await,
         Command::Check(args) => check::run(args).await,
         Command::Load(args) => load::run(args).await,
+        Command::Monitor(args) => monitor::run(args).await,
         Command::Nodes(args) => nodes::run(args).await,
         Command::History(args) => history::run(args).await,
         Command::Users(args) => users::run(args).await,

@@ -257,14 +257,14 @@ impl Pipeline {
                 }
             }
         }
-        Some(Batch { rows: rows.into(), through: *read, lost, fates })
+        Some(Batch { rows: rows.into(), begun: Instant::now(), through: *read, lost, fates })
     }
 
     /// Sees to it that the oldest batch is written, and tells everybody. False when nobody listens any more.
     async fn conclude(&mut self, under_way: &mut UnderWay, outcome: Result<Vec<(usize, Exception)>>) -> Result<bool> {
-        let Some((Batch { rows, through, lost, mut fates }, lease)) = under_way.take() else { return Ok(true) };
+        let Some((Batch { rows, begun, through, lost, mut fates }, lease)) = under_way.take() else { return Ok(true) };
         match outcome {
-            Ok(exceptions) => self.committed(&rows, exceptions, &mut fates),
+            Ok(exceptions) => self.committed(&rows, begun, exceptions, &mut fates),
             Err(error) => {
                 // None of those that follow it can be written before it.
                 under_way.stop();
@@ -289,9 +289,10 @@ impl Pipeline {
         Ok(true)
     }
 
-    fn committed(&self, rows: &[Stored], exceptions: Vec<(usize, Exception)>, fates: &mut Vec<(Position, Fate)>) {
+    fn committed(&self, rows: &[Stored], begun: Instant, exceptions: Vec<(usize, Exception)>, fates: &mut Vec<(Position, Fate)>) {
         self.progress.works();
         self.counters.commits.add(1);
+        self.counters.commit_us.add(u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX));
         self.counters.persisted.add((rows.len() - exceptions.len()) as u64);
         let met = exceptions.into_iter().map(|(i, exception)| (rows[i].position, exception));
         // A row that the store has at this very position is the answer to a commit whose answer was lost.
@@ -309,8 +310,9 @@ impl Pipeline {
     async fn commit(&self, lease: &Lease, rows: &[Stored], through: Position, fates: &mut Vec<(Position, Fate)>) -> Result<()> {
         let mut parts = vec![(rows, through)];
         while let Some((rows, through)) = parts.pop() {
+            let begun = Instant::now();
             match self.retry("committing", || self.store.commit(lease, rows, through)).await {
-                Ok(exceptions) => self.committed(rows, exceptions, fates),
+                Ok(exceptions) => self.committed(rows, begun, exceptions, fates),
                 Err(error) if error.kind() == ErrorKind::Invalid && !rows.is_empty() => match rows {
                     [Stored { position, message }] => {
                         self.bury(*position, message.id, Some(message.room.clone()), &error, message.encode()).await;

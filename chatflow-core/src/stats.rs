@@ -73,6 +73,8 @@ counters! {
     persisted,
     /// Commits to the store.
     commits,
+    /// Microseconds from when batches were given to the store until they were committed, all commits together.
+    commit_us,
     /// Commits that failed and were tried again.
     commit_failures,
     /// Messages that became dead letters.

@@ -136,6 +136,7 @@ async fn a_lease_is_not_renewed_while_a_commit_is_under_way() {
     engine.publish(&seven(), said, Ack::Persisted).await.unwrap();
     assert!(!store.renewed_meanwhile.load(SeqCst));
     assert_eq!(texts(&engine).await, ["hello"]);
+    assert_eq!((engine.stats().commits, engine.stats().commit_us), (1, 60_000_000), "what it took is counted");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

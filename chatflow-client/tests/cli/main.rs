@@ -5,5 +5,6 @@
 mod asking;
 mod chat;
 mod check;
+mod monitor;
 mod nodes;
 mod tiny;

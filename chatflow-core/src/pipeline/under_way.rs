@@ -8,6 +8,7 @@ use std::vec::IntoIter;
 
 use futures::future::{BoxFuture, MaybeDone, maybe_done};
 use futures::poll;
+use tokio::time::Instant;
 
 use crate::answers::Fate;
 use crate::broker::Delivered;
@@ -22,6 +23,8 @@ type Commit = Pin<Box<MaybeDone<BoxFuture<'static, Outcome>>>>;
 /// One transaction's worth of a log.
 pub(super) struct Batch {
     pub(super) rows: Arc<[Stored]>,
+    /// When it was made, to be given to the store at once.
+    pub(super) begun: Instant,
     /// How far the log is once it is written, whether or not the last entry is a row.
     pub(super) through: Position,
     /// Where a new epoch begins, if one does with this batch.

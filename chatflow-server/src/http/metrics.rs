@@ -47,6 +47,7 @@ const METRICS: &[Metric] = &[
     counter("messages_conflicting", "Messages whose id was used for another message.", |f| f.engine.conflicts),
     counter("messages_persisted", "Rows committed to the store.", |f| f.engine.persisted),
     counter("store_commits", "Commits to the store.", |f| f.engine.commits),
+    counter("store_commit_microseconds", "Microseconds that batches took until they were committed, added up.", |f| f.engine.commit_us),
     counter("store_commit_failures", "Commits that failed and were tried again.", |f| f.engine.commit_failures),
     counter("dead_letters", "Messages that became dead letters.", |f| f.engine.dead_letters),
     counter("broadcasts", "Messages given to rooms with members.", |f| f.engine.registry.broadcasts),
