@@ -17,7 +17,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use crate::answers::{Call, Reply, is_buried};
-use crate::auth::Identity;
+use crate::auth::{Credentials, Identity};
 use crate::letters::Shelf;
 use crate::protocol::{Event, MemberInfo, close};
 use crate::registry::{Outlet, put_event};
@@ -30,7 +30,7 @@ use crate::{
 
 pub use builder::EngineBuilder;
 pub(crate) use inner::Inner;
-pub use types::{Ack, Component, ConnectRequest, Deliver, Health, PublishError, Published, QueueDepth, ShutdownReport};
+pub use types::{Ack, Authentication, Component, ConnectRequest, Deliver, Health, PublishError, Published, QueueDepth, ShutdownReport};
 
 /// An engine of rooms: everything between a client's socket and the history. Cheap to clone; all clones are the same
 /// engine, which ends when the last one is dropped ([`shutdown`](Self::shutdown) is the friendly way).
@@ -150,22 +150,34 @@ impl Engine {
 
     /// Who is connecting; `None` when it was told to go.
     async fn identify(&self, outlet: &Arc<Outlet>, request: &ConnectRequest) -> Option<Identity> {
-        let inner = &self.inner;
         if self.is_draining() {
             outlet.close(close::RESTARTING, "the server is shutting down");
             return None;
         }
-        let asked = Box::pin(timeout(inner.settings.authentication, inner.authenticator.authenticate(&request.credentials))).await;
-        match asked {
-            Ok(Ok(who)) => return Some(who),
-            Ok(Err(error)) if error.kind() == ErrorKind::Unauthenticated => outlet.close(close::BAD_TOKEN, "the token is not valid"),
+        let Authentication(found) = match &request.authentication {
+            Some(known) => known.clone(),
+            None => self.authenticate(&request.credentials).await,
+        };
+        found.map_err(|(code, reason)| outlet.close(code, reason)).ok()
+    }
+
+    /// Finds out who shows `credentials`, for a [`ConnectRequest`] that has more to be decided before it is let in. Takes as long as
+    /// [`Settings::authentication`](crate::Settings) allows, at most. Whoever is to be told to go is told by [`connect`](Self::connect).
+    ///
+    /// # Cancel safety
+    /// A ticket may have been used up.
+    pub async fn authenticate(&self, credentials: &Credentials) -> Authentication {
+        let inner = &self.inner;
+        let asked = Box::pin(timeout(inner.settings.authentication, inner.authenticator.authenticate(credentials))).await;
+        Authentication(match asked {
+            Ok(Ok(who)) => Ok(who),
+            Ok(Err(error)) if error.kind() == ErrorKind::Unauthenticated => Err((close::BAD_TOKEN, "the token is not valid")),
             Ok(Err(error)) => {
                 tracing::error!(%error, "the authenticator failed");
-                outlet.close(close::INTERNAL, "who you are can't be found out now");
+                Err((close::INTERNAL, "who you are can't be found out now"))
             }
-            Err(_) => outlet.close(close::INTERNAL, "finding out who you are took too long"),
-        }
-        None
+            Err(_) => Err((close::INTERNAL, "finding out who you are took too long")),
+        })
     }
 
     /// Publishes from the application, without a connection, and waits for the answer that `ack` asks for. The validator,

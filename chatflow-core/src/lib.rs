@@ -112,7 +112,8 @@ pub use chat::ChatCodec;
 pub use codec::{BadFrame, Codec};
 pub use directory::{NodeDirectory, NodeInfo};
 pub use engine::{
-    Ack, Component, ConnectRequest, Deliver, Engine, EngineBuilder, Health, PublishError, Published, QueueDepth, ShutdownReport,
+    Ack, Authentication, Component, ConnectRequest, Deliver, Engine, EngineBuilder, Health, PublishError, Published, QueueDepth,
+    ShutdownReport,
 };
 pub use error::{Error, ErrorKind, Result};
 pub use hooks::{Hooks, NoHooks};

@@ -1,10 +1,12 @@
 //! How many may come in: TCP connections, and those among them that speak WebSocket.
 
 use std::collections::HashMap;
+use std::hash::Hash;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use chatflow_core::UserId;
 use parking_lot::Mutex;
 
 use crate::config::{LimitsSection, Proxies};
@@ -19,11 +21,17 @@ const ADDRESS_HEADROOM: usize = 32;
 pub(crate) struct Admission {
     connections: usize,
     per_address: usize,
+    per_user: usize,
     proxies: Proxies,
     guests: AtomicUsize,
     seats: AtomicUsize,
-    addresses: Mutex<HashMap<IpAddr, usize>>,
+    addresses: Counts<IpAddr>,
+    users: Counts<UserId>,
 }
+
+/// How many each has. Nobody is remembered who has none.
+#[derive(Debug)]
+struct Counts<K>(Mutex<HashMap<K, usize>>);
 
 /// One TCP connection. Leaves when dropped.
 #[derive(Debug)]
@@ -39,6 +47,42 @@ pub(crate) struct Seat {
     guest: Arc<Guest>,
     /// What it counts under when a proxy brought it.
     address: Option<IpAddr>,
+    /// Whose it is, if that is counted.
+    user: Option<UserId>,
+}
+
+impl<K> Default for Counts<K> {
+    fn default() -> Self {
+        Self(Mutex::default())
+    }
+}
+
+impl<K: Eq + Hash + Clone> Counts<K> {
+    fn of(&self, key: &K) -> usize {
+        self.0.lock().get(key).copied().unwrap_or_default()
+    }
+
+    /// One more, unless there are `most`.
+    fn add(&self, key: &K, most: usize) -> bool {
+        let mut counts = self.0.lock();
+        let count = counts.get(key).copied().unwrap_or_default();
+        let free = count < most;
+        if free {
+            counts.insert(key.clone(), count + 1);
+        }
+        free
+    }
+
+    /// One less.
+    fn remove(&self, key: &K) {
+        let mut counts = self.0.lock();
+        if let Some(count) = counts.get_mut(key) {
+            *count -= 1;
+            if *count == 0 {
+                counts.remove(key);
+            }
+        }
+    }
 }
 
 impl Admission {
@@ -46,10 +90,12 @@ impl Admission {
         Arc::new(Self {
             connections: limits.connections,
             per_address: limits.connections_per_address,
+            per_user: limits.connections_per_user,
             proxies: limits.trusted_proxies.clone(),
             guests: AtomicUsize::new(0),
             seats: AtomicUsize::new(0),
-            addresses: Mutex::default(),
+            addresses: Counts::default(),
+            users: Counts::default(),
         })
     }
 
@@ -60,37 +106,11 @@ impl Admission {
         if !take(&self.guests, limit(self.connections, HEADROOM)) {
             return None;
         }
-        if address.is_some_and(|address| !self.add(address, ADDRESS_HEADROOM)) {
+        if address.is_some_and(|address| !self.addresses.add(&address, limit(self.per_address, ADDRESS_HEADROOM))) {
             self.guests.fetch_sub(1, Ordering::Relaxed);
             return None;
         }
         Some(Guest { admission: self.clone(), address })
-    }
-
-    fn from(&self, address: IpAddr) -> usize {
-        self.addresses.lock().get(&address).copied().unwrap_or_default()
-    }
-
-    /// Counts one more of an address, unless it has all that it may, and `headroom`.
-    fn add(&self, address: IpAddr, headroom: usize) -> bool {
-        let mut addresses = self.addresses.lock();
-        let count = addresses.get(&address).copied().unwrap_or_default();
-        let free = count < limit(self.per_address, headroom);
-        if free {
-            addresses.insert(address, count + 1);
-        }
-        free
-    }
-
-    /// One less.
-    fn remove(&self, address: IpAddr) {
-        let mut addresses = self.addresses.lock();
-        if let Some(count) = addresses.get_mut(&address) {
-            *count -= 1;
-            if *count == 0 {
-                addresses.remove(&address);
-            }
-        }
     }
 
     fn counted_as(&self, address: IpAddr) -> Option<IpAddr> {
@@ -107,15 +127,15 @@ impl Guest {
     pub(crate) fn sit(self: &Arc<Self>, forwarded: Option<IpAddr>) -> Result<Seat, &'static str> {
         const TOO_MANY: &str = "too many connections from this address";
         let admission = &self.admission;
-        if self.address.is_some_and(|address| admission.from(address) > admission.per_address) {
+        if self.address.is_some_and(|address| admission.addresses.of(&address) > admission.per_address) {
             return Err(TOO_MANY);
         }
         if !take(&admission.seats, limit(admission.connections, 0)) {
             return Err("this server has all the connections that it takes");
         }
-        let mut seat = Seat { guest: self.clone(), address: None };
+        let mut seat = Seat { guest: self.clone(), address: None, user: None };
         if let Some(address) = forwarded.and_then(|address| admission.counted_as(address)) {
-            if !admission.add(address, 0) {
+            if !admission.addresses.add(&address, limit(admission.per_address, 0)) {
                 return Err(TOO_MANY);
             }
             seat.address = Some(address);
@@ -124,20 +144,39 @@ impl Guest {
     }
 }
 
+impl Seat {
+    /// Counts the connection as `user`'s, until it is dropped.
+    ///
+    /// # Errors
+    /// Why it may not be, for a person.
+    pub(crate) fn count_for(&mut self, user: &UserId) -> Result<(), &'static str> {
+        let admission = &self.guest.admission;
+        if !admission.users.add(user, limit(admission.per_user, 0)) {
+            return Err("too many connections of this user");
+        }
+        self.user = Some(user.clone());
+        Ok(())
+    }
+}
+
 impl Drop for Guest {
     fn drop(&mut self) {
         self.admission.guests.fetch_sub(1, Ordering::Relaxed);
-        if let Some(address) = self.address {
-            self.admission.remove(address);
+        if let Some(address) = &self.address {
+            self.admission.addresses.remove(address);
         }
     }
 }
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        self.guest.admission.seats.fetch_sub(1, Ordering::Relaxed);
-        if let Some(address) = self.address {
-            self.guest.admission.remove(address);
+        let admission = &self.guest.admission;
+        admission.seats.fetch_sub(1, Ordering::Relaxed);
+        if let Some(address) = &self.address {
+            admission.addresses.remove(address);
+        }
+        if let Some(user) = &self.user {
+            admission.users.remove(user);
         }
     }
 }
@@ -194,7 +233,7 @@ mod tests {
         assert!(guest(&admission, "2001:db8:0:1::1").unwrap().sit(None).is_ok());
         drop(guests);
         assert!(guest(&admission, "2001:db8::1").unwrap().sit(None).is_ok());
-        assert!(admission.addresses.lock().is_empty(), "nobody is remembered who is gone");
+        assert!(admission.addresses.0.lock().is_empty(), "nobody is remembered who is gone");
     }
 
     #[test]
@@ -210,7 +249,7 @@ mod tests {
         assert!(guests[4].sit(Some(IpAddr::from([127, 0, 0, 1]))).is_ok());
         drop(seats);
         assert!(guests[5].sit(client(1)).is_ok());
-        assert!(admission.addresses.lock().is_empty());
+        assert!(admission.addresses.0.lock().is_empty());
         assert_eq!(admission.seats.load(Ordering::Relaxed), 0);
     }
 
@@ -223,5 +262,22 @@ mod tests {
         let guests: Vec<_> = (0..2 + HEADROOM).filter_map(|_| guest(&admission, "127.0.0.1")).collect();
         assert_eq!(guests.len(), 2 + HEADROOM);
         assert!(guest(&admission, "127.0.0.1").is_none());
+    }
+
+    #[test]
+    fn a_user_has_so_many_seats_whoever_else_has_how_many() {
+        let admission = Admission::new(&LimitsSection { connections_per_user: 2, ..LimitsSection::default() });
+        let guest = guest(&admission, "10.0.0.1").unwrap();
+        let seat = |user: &'static str| {
+            let mut seat = guest.sit(None).unwrap();
+            seat.count_for(&user.into()).map(|()| seat)
+        };
+        let seats = [seat("ada").unwrap(), seat("ada").unwrap()];
+        assert!(seat("ada").is_err());
+        assert!(seat("eve").is_ok());
+        drop(seats);
+        assert_eq!(admission.seats.load(Ordering::Relaxed), 0, "a seat that was refused is free as well");
+        assert!(seat("ada").is_ok());
+        assert!(admission.users.0.lock().is_empty(), "nobody is remembered who is gone");
     }
 }

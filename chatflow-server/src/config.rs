@@ -192,6 +192,7 @@ impl Default for CacheSection {
 pub(crate) struct LimitsSection {
     pub(crate) connections: usize,
     pub(crate) connections_per_address: usize,
+    pub(crate) connections_per_user: usize,
     pub(crate) trusted_proxies: Proxies,
     pub(crate) body: usize,
     pub(crate) headers: usize,
@@ -207,6 +208,7 @@ impl Default for LimitsSection {
         Self {
             connections: 50_000,
             connections_per_address: 200,
+            connections_per_user: 20,
             trusted_proxies: Proxies::default(),
             body: 64 << 10,
             headers: 16 << 10,

@@ -36,10 +36,14 @@ pub(crate) struct Wishes {
 /// `GET /chat/{room}` and `GET /chat`.
 pub(crate) async fn chat(State(app): State<App>, wishes: Result<Checked<Query<Wishes>>, Problem>, mut request: Request) -> Response {
     let wishes = wishes.map(|Checked(Query(wishes))| wishes);
-    wishes.and_then(|wishes| upgrade(&app, wishes, &mut request)).unwrap_or_else(IntoResponse::into_response)
+    let answer = match wishes {
+        Ok(wishes) => upgrade(&app, wishes, &mut request).await,
+        Err(problem) => Err(problem),
+    };
+    answer.unwrap_or_else(IntoResponse::into_response)
 }
 
-fn upgrade(app: &App, wishes: Wishes, request: &mut Request) -> Result<Response, Problem> {
+async fn upgrade(app: &App, wishes: Wishes, request: &mut Request) -> Result<Response, Problem> {
     let key = websocket_key(request)?;
     if !app.config.node.is(Role::Gateway) {
         let detail = "this node serves no WebSockets: its node.roles are without gateway";
@@ -63,10 +67,16 @@ fn upgrade(app: &App, wishes: Wishes, request: &mut Request) -> Result<Response,
     if app.engine.is_draining() {
         return Err(Problem::unavailable(code::DRAINING, "this server is shutting down", Duration::from_secs(1)));
     }
-    let seat = visitor
-        .guest
-        .sit(proxies.trust(peer).then_some(client))
-        .map_err(|why| Problem::unavailable(code::OVERLOADED, why, Duration::from_secs(5)))?;
+    let full = |why| Problem::unavailable(code::OVERLOADED, why, Duration::from_secs(5));
+    let mut seat = visitor.guest.sit(proxies.trust(peer).then_some(client)).map_err(full)?;
+    // Whoever shows nothing is nobody's user.
+    if app.config.limits.connections_per_user > 0 && (connect.credentials.token.is_some() || connect.credentials.ticket.is_some()) {
+        let found = app.engine.authenticate(&connect.credentials).await;
+        if let Some(user) = found.user() {
+            seat.count_for(user).map_err(full)?;
+        }
+        connect.authentication = Some(found);
+    }
     let upgrade = request.extensions_mut().remove::<OnUpgrade>().ok_or_else(Problem::internal)?;
     let v1 = connect.dialect == Dialect::V1;
     tokio::spawn(serve(app.clone(), upgrade, Box::new(connect), seat));

@@ -2,9 +2,9 @@
 
 use serde::Serialize;
 
-use crate::auth::Credentials;
+use crate::auth::{Credentials, Identity};
 use crate::protocol::Dialect;
-use crate::{Error, MessageId, Position, Timestamp, Violation};
+use crate::{Error, MessageId, Position, Timestamp, UserId, Violation};
 
 /// When a publisher is answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -46,6 +46,19 @@ pub struct ConnectRequest {
     pub deliver: Deliver,
     /// Who it says it is.
     pub credentials: Credentials,
+    /// What was found out about that already, by [`Engine::authenticate`](crate::Engine::authenticate); `None`: the engine asks.
+    pub authentication: Option<Authentication>,
+}
+
+/// What came of finding out who connects: asked once, for a ticket is good for one connection only.
+#[derive(Debug, Clone)]
+pub struct Authentication(pub(super) Result<Identity, (u16, &'static str)>);
+
+impl Authentication {
+    /// The authenticated user; `None` when the client is anonymous, or will be told to go.
+    pub fn user(&self) -> Option<&UserId> {
+        self.0.as_ref().ok()?.user.as_ref()
+    }
 }
 
 /// A message that was published.

@@ -205,6 +205,7 @@ pub(super) const KEYS: &[Key] = &[
         Number(0, 10_000_000),
         "The same for one client address (loopback is exempt; behind a trusted proxy the forwarded address counts); 0 = off.",
     ),
+    key("limits.connections_per_user", Number(0, 10_000_000), "The same for one authenticated user; 0 = off."),
     key(
         "limits.trusted_proxies",
         Form("a list of IP addresses and networks such as \"10.0.0.0/8\""),

@@ -207,6 +207,69 @@ fn a_session_ends_with_its_logout_and_with_its_time() {
 }
 
 #[test]
+fn a_user_has_so_many_connections_and_nobody_else_notices() {
+    let folder = with_ada();
+    done(&user(&folder, &["add", "grace", "--id", "43"], PASSWORD));
+    let server = Server::start_in(folder, &[]);
+    let (ada, grace) = (token(&server, "Ada"), token(&server, "grace"));
+    let (ada_header, grace_header) = (format!("Bearer {ada}"), format!("Bearer {grace}"));
+    let protocols = format!("chatflow.v1, bearer.{ada}");
+    let ticket = || post(&server, "/api/v1/ticket", Some(&ada), "").json()["ticket"].as_str().unwrap().to_owned();
+    // In other rooms, by other tokens of the same session: all are hers.
+    let connect = |n: usize| match n % 3 {
+        0 => server.connect_with(&format!("/chat/{n}"), &[("Authorization", &ada_header)]),
+        1 => server.connect_with("/chat", &[("Sec-WebSocket-Protocol", &protocols)]),
+        _ => server.connect(&format!("/chat/7?ticket={}", ticket()), false),
+    };
+    let mut sockets: Vec<_> = (0..20).map(connect).collect();
+    for (path, header) in [
+        ("/chat/7".to_owned(), format!("Authorization: {ada_header}\r\n")),
+        ("/chat".to_owned(), format!("Sec-WebSocket-Protocol: {protocols}\r\n")),
+        (format!("/chat/7?ticket={}", ticket()), String::new()),
+    ] {
+        let refused = shake(&server, &path, &header);
+        assert_eq!((refused.problem(503).as_str(), refused.header("retry-after")), ("overloaded", "5"), "{refused:?}");
+        assert!(refused.json()["detail"] == "too many connections of this user" && refused.json()["retryable"] == true);
+    }
+    let mut others = [server.connect_with("/chat/7", &[("Authorization", &grace_header)]), server.connect("/chat/7", false)];
+    for (socket, (id, name)) in others.iter_mut().zip([(43, "grace"), (42, "Ada")]) {
+        socket.send(&says(&json!(id), name, "hello"));
+        assert_eq!(socket.next(is_answer)["status"], "SUCCESS");
+    }
+    assert_eq!(server.connect("/chat/7?ticket=nonsense", false).close_code(), 3500);
+
+    // However a connection ends, its place is free: cut off, closed by the client, closed by the server.
+    let authorization = format!("Authorization: {ada_header}\r\n");
+    let (mut closing, mut failing) = (sockets.remove(0), sockets.remove(0));
+    drop(sockets.remove(0));
+    closing.close();
+    for _ in 0..10 {
+        failing.send(&json!({"op": "nonsense"}));
+    }
+    assert_eq!((closing.close_code(), failing.close_code()), (1000, 1008));
+    for n in 17..20 {
+        sockets.push(eventually("a place is free", || server.try_connect("/chat/7", &[("Authorization", &ada_header)]).ok()));
+        assert_eq!(sockets.len(), n + 1);
+    }
+    assert_eq!(shake(&server, "/chat/7", &authorization).status, 503);
+    drop(sockets);
+    eventually("all are free", || server.get("/metrics").body.contains("\nchatflow_connections 2\n").then_some(()));
+    let _sockets: Vec<_> = (0..20).map(connect).collect();
+    assert_eq!(shake(&server, "/chat/7", &authorization).status, 503);
+
+    let folder = server.into_folder();
+    let server = Server::start_in(folder, &["--set", "limits.connections_per_user=0"]);
+    let _many: Vec<_> = (0..30).map(|_| server.connect_with("/chat/7", &[("Authorization", &ada_header)])).collect();
+}
+
+/// A handshake with this header, on a connection that ends once it is answered.
+fn shake(server: &Server, path: &str, header: &str) -> Response {
+    let upgrade =
+        "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+    request(server.address, &format!("GET {path} HTTP/1.1\r\nHost: {}\r\n{upgrade}{header}\r\n", server.address))
+}
+
+#[test]
 fn where_a_token_is_required_nothing_is_told_without_one() {
     let server = Server::start_in(with_ada(), &["--set", "auth.required=true", "--set", "admin.token=0123456789abcdef"]);
     assert_eq!(server.connect("/chat/7", false).close_code(), 3500);

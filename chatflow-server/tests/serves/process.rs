@@ -10,6 +10,8 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+use tokio_tungstenite::tungstenite::protocol::CloseFrame;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::{self, Message, WebSocket};
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -90,14 +92,20 @@ impl Server {
     }
 
     /// The same with headers.
+    #[track_caller]
     pub(crate) fn connect_with(&self, path: &str, headers: &[(&'static str, &str)]) -> Socket {
+        self.try_connect(path, headers).unwrap()
+    }
+
+    /// The same; `Err` when the server says no.
+    pub(crate) fn try_connect(&self, path: &str, headers: &[(&'static str, &str)]) -> Result<Socket, String> {
         let mut request = format!("ws://{}{path}", self.address).into_client_request().unwrap();
         for (name, value) in headers {
             request.headers_mut().insert(*name, value.parse().unwrap());
         }
         let stream = TcpStream::connect(self.address).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        Socket(tungstenite::client(request, stream).unwrap().0)
+        tungstenite::client(request, stream).map(|(socket, _)| Socket(socket)).map_err(|error| error.to_string())
     }
 }
 
@@ -130,6 +138,12 @@ impl Socket {
                 _ => {}
             }
         }
+    }
+
+    /// Asks to be closed, with 1000.
+    pub(crate) fn close(&mut self) {
+        let frame = CloseFrame { code: CloseCode::Normal, reason: "".into() };
+        self.0.close(Some(frame)).unwrap();
     }
 
     /// The code that the server closes with.
