@@ -23,12 +23,17 @@ use self::freshness::Freshness;
 use self::question::{Figure, Question};
 use crate::accounts::Accounts;
 use crate::broker::Durability;
-use crate::store::{Exception, Lease, Located, MessageStore, Page, PageQuery, Projections, RoomSummary, SharedStore, StoreStatus, Stored};
+use crate::store::{
+    Exception, Lease, Located, MessageStore, Page, PageQuery, Projections, Retention, RoomSummary, SharedStore, StoreStatus, Stored,
+};
 use crate::{Analytics, DeadLetters, Error, LogId, MessageId, NodeId, Position, Result, RoomId};
 
 /// What a page weighs besides its messages, and a message besides its body, bytes.
 const PAGE_WEIGHT: usize = 256;
 const MESSAGE_WEIGHT: usize = 256;
+
+/// How long a page is kept, however often it is asked for: a history may remove what is old.
+const OLDEST: Duration = Duration::from_secs(600);
 
 /// The most figures that are kept. Each is a page of names and numbers at the most.
 const FIGURES: u64 = 4_096;
@@ -106,7 +111,8 @@ struct Counters {
 /// A page is kept under the watermark that its log had when it was read. Whoever asks for the newest page learns the log's watermark first,
 /// by a look that began after they asked (one look for all who wait), and gets a page that holds everything up to there: what was
 /// committed before, on whichever node, is in it. A commit drops nothing; it makes the old page one that nobody asks for any more. Pages
-/// that end before the watermark can't change, and need no look. Figures are as old as [`CacheConfig::figures`] allows, and say so.
+/// that end before the watermark can't change but by losing what is old ([`Retention`]), and need no look: what was removed may be shown for
+/// ten minutes more, twice that with a second level. Figures are as old as [`CacheConfig::figures`] allows, and say so.
 ///
 /// Commits, leases and look-ups by id go to the store, as do pages between two positions, which nobody asks for twice.
 pub struct CachedStore {
@@ -153,7 +159,12 @@ impl CachedStore {
             u32::try_from(PAGE_WEIGHT + messages).unwrap_or(u32::MAX)
         };
         let hasher = foldhash::fast::RandomState::default;
-        let pages = Cache::builder().max_capacity(config.bytes).weigher(weight).time_to_idle(config.idle).build_with_hasher(hasher());
+        let pages = Cache::builder()
+            .max_capacity(config.bytes)
+            .weigher(weight)
+            .time_to_idle(config.idle)
+            .time_to_live(OLDEST)
+            .build_with_hasher(hasher());
         let figures = |age| Cache::builder().max_capacity(FIGURES).time_to_live(age).build_with_hasher(hasher());
         let figures = (!config.figures.is_zero()).then(|| figures(config.figures));
         Self { store, second: None, pages, figures, freshness: Freshness::default(), counters: Counters::default() }
@@ -258,6 +269,10 @@ impl MessageStore for CachedStore {
 
     fn projections(&self) -> Option<&dyn Projections> {
         self.store.projections()
+    }
+
+    fn retention(&self) -> Option<&dyn Retention> {
+        self.store.retention()
     }
 
     async fn last_epoch(&self) -> Result<u64> {

@@ -30,7 +30,7 @@ pub(crate) enum Past {
 /// Leaves the past in the member's outlet, page by page, and joins it where memory begins.
 ///
 /// Each page ends at what the node has seen, at most, so that nothing is sent here that the room will send again; and the
-/// member only joins where everything after the last page is in memory. `begins` is told the position before the first page, or
+/// member only joins where everything after the last page is in memory. What is removed between two pages closes the connection (3010). `begins` is told the position before the first page, or
 /// `None` when the history does not reach back to it: then nothing was sent, and the member was not joined.
 ///
 /// # Cancel safety
@@ -49,6 +49,7 @@ pub(crate) async fn catch_up(
         Past::Newest(n) => pages.read(&member, |end| PageQuery { before: Some(end), ..PageQuery::latest(n) }).await,
     };
     let Some((page, seen)) = first else { return };
+    let since = page.since;
     let oldest = page.messages.first().map(|stored| stored.position);
     let (mut last, more) = match past {
         Past::After(position) if position < page.since => return begins(None),
@@ -65,6 +66,10 @@ pub(crate) async fn catch_up(
         }
         let Some(place) = member.outlet.place_for_a_page(WAITING).await else { return };
         let Some((page, seen)) = pages.after(&member, last).await else { return };
+        if since < page.since && last < page.since {
+            // What is old was removed meanwhile. In the middle of a room there is no other word for it, in either dialect.
+            return member.outlet.close(close::POSITION_LOST, "not_kept");
+        }
         let next = engine.show_page(&member, &page, last, page.more, seen);
         drop(place);
         if next == last {

@@ -19,6 +19,7 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 use crate::answers::{Call, Reply, is_buried};
 use crate::auth::{Credentials, Identity};
 use crate::letters::Shelf;
+use crate::pipeline::Removal;
 use crate::protocol::{Event, MemberInfo, close};
 use crate::registry::{Outlet, put_event};
 use crate::session::Session;
@@ -81,6 +82,8 @@ struct Tasks {
     mover: Option<JoinHandle<()>>,
     /// Counts the summaries of the history, until it is told to stop.
     projection: Option<(oneshot::Sender<()>, JoinHandle<()>)>,
+    /// Removes what the history is not to keep any longer.
+    removal: Option<Removal>,
 }
 
 impl Drop for Tasks {
@@ -440,6 +443,9 @@ impl Engine {
             tracing::error!(%error, "the broker did not close");
         }
         let mut tasks = std::mem::take(&mut *self.tasks.lock());
+        if let Some(removal) = tasks.removal.take() {
+            removal.end(until).await;
+        }
         let projection = tasks.projection.take().map(|(_, task)| task);
         for task in tasks.relays.iter().chain(&tasks.writers).chain(&projection) {
             while !task.is_finished() && Instant::now() < until {

@@ -1,6 +1,7 @@
 //! The writer: takes one log into the store, in log order, batch by batch.
 
 mod marks;
+mod removal;
 mod standby;
 mod under_way;
 
@@ -15,6 +16,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep};
 
 pub(crate) use self::marks::{Marks, look};
+pub(crate) use self::removal::{Removal, Removing};
 use self::under_way::{Batch, UnderWay};
 use crate::answers::{Answers, Fate};
 use crate::broker::{Broker, Delivered, Event, From, Reader};
@@ -35,19 +37,15 @@ const LAST_WAIT: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(crate) struct Progress {
     healthy: AtomicBool,
-    writes: AtomicBool,
+    /// What this node writes under, while it does, and how far that is known to be in the store.
+    lease: Mutex<Option<Lease>>,
     trouble: Mutex<String>,
     writing: Mutex<Vec<Arc<[Stored]>>>,
 }
 
 impl Progress {
     pub(crate) fn new() -> Arc<Self> {
-        Arc::new(Self {
-            healthy: AtomicBool::new(true),
-            writes: AtomicBool::new(false),
-            trouble: Mutex::default(),
-            writing: Mutex::default(),
-        })
+        Arc::new(Self { healthy: AtomicBool::new(true), lease: Mutex::default(), trouble: Mutex::default(), writing: Mutex::default() })
     }
 
     /// What keeps the writer from writing, if anything does.
@@ -57,7 +55,12 @@ impl Progress {
 
     /// Whether this node writes the log; if not, another one does that shares the store.
     pub(crate) fn writes(&self) -> bool {
-        self.writes.load(Relaxed)
+        self.lease.lock().is_some()
+    }
+
+    /// The lease under which this node writes the log, as far as commits have returned.
+    fn lease(&self) -> Option<Lease> {
+        self.lease.lock().clone()
     }
 
     /// How many messages of `room` are being written.
@@ -123,9 +126,9 @@ impl Pipeline {
                     None => return,
                 },
             };
-            self.progress.writes.store(true, Relaxed);
+            *self.progress.lease.lock() = Some(held.clone());
             let outcome = self.write(&held).await;
-            self.progress.writes.store(false, Relaxed);
+            *self.progress.lease.lock() = None;
             self.progress.writing.lock().clear();
             match outcome {
                 Ok(()) => break held,
@@ -277,6 +280,7 @@ impl Pipeline {
             }
         }
         *self.progress.writing.lock() = under_way.rows();
+        *self.progress.lease.lock() = Some(lease.at(through));
         self.told = through;
         fates.sort_by_key(|(position, _)| *position);
         // Waiting here for a relay that is behind is what bounds the news.

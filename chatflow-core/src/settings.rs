@@ -138,7 +138,7 @@ impl Settings {
     }
 }
 
-/// Durations as people write them: `"25s"`, `"1m 30s"`, `"250ms"`.
+/// Durations as people write them: `"25s"`, `"1m 30s"`, `"250ms"`, `"30d"`, whose days have 24 hours.
 pub mod duration {
     use std::borrow::Cow;
     use std::time::Duration;
@@ -160,7 +160,9 @@ pub mod duration {
     /// The text is no duration.
     pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
         let text = Cow::<'de, str>::deserialize(deserializer)?;
-        let signed: jiff::SignedDuration = text.parse().map_err(|_| D::Error::custom("a duration is written like \"25s\" or \"250ms\""))?;
+        let days = |span: jiff::Span| span.to_duration(jiff::SpanRelativeTo::days_are_24_hours());
+        let signed = text.parse().or_else(|_| text.parse().and_then(days));
+        let signed: jiff::SignedDuration = signed.map_err(|_| D::Error::custom("a duration is written like \"25s\" or \"250ms\""))?;
         signed.try_into().map_err(|_| D::Error::custom("a duration can't be negative"))
     }
 }

@@ -79,6 +79,10 @@ counters! {
     commit_failures,
     /// Messages that became dead letters.
     dead_letters,
+    /// Rows removed from the store because they had become too old.
+    removed,
+    /// Times at which such rows could not be removed; it is tried again.
+    removal_failures,
     /// Bytes read from clients.
     bytes_in,
     /// Messages read from the store for members that came back.

@@ -9,6 +9,7 @@ pub(crate) mod mysql;
 #[cfg(feature = "postgres")]
 pub(crate) mod postgres;
 mod projections;
+mod retention;
 mod shared;
 #[cfg(any(feature = "postgres", feature = "mysql"))]
 mod sql;
@@ -24,6 +25,7 @@ pub use mysql::MySqlStore;
 #[cfg(feature = "postgres")]
 pub use postgres::PostgresStore;
 pub use projections::{Projections, SUMMARIES};
+pub use retention::Retention;
 pub use shared::{Mark, SharedStore};
 #[cfg(any(feature = "postgres", feature = "mysql"))]
 pub use sql::DatabaseConfig;
@@ -238,6 +240,11 @@ pub trait MessageStore: Debug + Send + Sync + 'static {
 
     /// This store as one that can be asked about users and numbers, if it is one.
     fn analytics(&self) -> Option<&dyn Analytics> {
+        None
+    }
+
+    /// This store as one from which old messages can be removed, if it is one.
+    fn retention(&self) -> Option<&dyn Retention> {
         None
     }
 

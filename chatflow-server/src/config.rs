@@ -150,6 +150,8 @@ pub(crate) struct StoreSection {
     pub(crate) lease: Duration,
     pub(crate) migrate: bool,
     pub(crate) summaries: bool,
+    #[serde(with = "duration")]
+    pub(crate) retention: Duration,
     pub(crate) keep: usize,
     pub(crate) dead_letters: String,
 }
@@ -164,6 +166,7 @@ impl Default for StoreSection {
             lease: Duration::from_secs(10),
             migrate: true,
             summaries: true,
+            retention: Duration::ZERO,
             keep: 10_000,
             dead_letters: String::new(),
         }

@@ -53,6 +53,9 @@ pub(crate) async fn parts(config: &Config, node: NodeId) -> Result<Parts, Config
     if let Some(store) = &store {
         cache = cache::open(config, store)?;
         builder = builder.store(cache.clone().map_or(Arc::clone(store), |cached| cached));
+        if !config.store.retention.is_zero() {
+            builder = builder.retention(config.store.retention);
+        }
     }
     if let Some(accounts) = &accounts {
         builder = builder.authenticator(Arc::clone(accounts));

@@ -39,6 +39,10 @@ struct Walk {
     through: Position,
     /// Where the history begins, until it was said.
     begins: Option<Position>,
+    /// Where it was last known to begin; `None` where that is not said.
+    since: Option<Position>,
+    /// The last position that was given.
+    given: Position,
     page: usize,
     rooms: Vec<Room>,
     /// The next position of each room that has one.
@@ -144,10 +148,11 @@ impl Walk {
     async fn begin(store: &dyn MessageStore, log: LogId, through: Position, rooms: Vec<RoomId>, whole: bool) -> Result<Self> {
         // Where a log begins is said with any page of it, that of a room without messages too.
         let nobody = RoomId::new("-").map_err(|error| Error::new(ErrorKind::Internal, ORIGIN, "no such room").with_source(error))?;
-        let begins = if whole { Some(store.page(log, &nobody, &PageQuery::latest(1)).await?.since) } else { None };
+        let since = if whole { Some(store.page(log, &nobody, &PageQuery::latest(1)).await?.since) } else { None };
         let page = (HELD / rooms.len().max(1)).clamp(1, LARGEST_PAGE);
         let rooms = rooms.into_iter().map(|room| Room { room, held: VecDeque::new(), after: Position::ZERO, more: true }).collect();
-        let mut walk = Self { log, through, begins, page, rooms, next: BinaryHeap::new() };
+        let (begins, given) = (since, Position::ZERO);
+        let mut walk = Self { log, through, begins, since, given, page, rooms, next: BinaryHeap::new() };
         for index in 0..walk.rooms.len() {
             walk.refill(store, index).await?;
         }
@@ -158,6 +163,7 @@ impl Walk {
     async fn next(&mut self, store: &dyn MessageStore) -> Result<Option<Stored>> {
         let Some(Reverse((_, index))) = self.next.pop() else { return Ok(None) };
         let stored = self.rooms[index].held.pop_front();
+        self.given = stored.as_ref().map_or(self.given, |stored| stored.position);
         self.refill(store, index).await?;
         Ok(stored)
     }
@@ -171,6 +177,11 @@ impl Walk {
             let page = store.page(self.log, &room.room, &query).await?;
             if page.through < self.through {
                 return Err(Error::new(ErrorKind::Unavailable, ORIGIN, "the database that is read is behind the one that is written"));
+            }
+            if self.since.is_some_and(|since| since < page.since) {
+                // What is old was removed from this room, perhaps only now: whoever has seen no more than was given so far misses it.
+                self.since = Some(page.since);
+                self.begins = Some(page.since.max(self.given));
             }
             room.more = page.more;
             room.after = page.messages.last().map_or(room.after, |last| last.position);

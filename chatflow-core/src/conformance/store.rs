@@ -18,6 +18,7 @@ mod archive;
 mod commits;
 mod leases;
 mod pages;
+mod retention;
 mod shared;
 mod walks;
 
@@ -35,6 +36,7 @@ pub use archive::*;
 pub use commits::*;
 pub use leases::*;
 pub use pages::*;
+pub use retention::*;
 pub use shared::*;
 pub use walks::*;
 
@@ -204,6 +206,14 @@ macro_rules! store_suite {
             g2_a_second_node_goes_on_where_the_first_was
             g3_an_id_is_one_row_whichever_node_writes_it
             g9_what_another_node_commits_is_marked_and_found
+            g10_the_oldest_go_and_the_newest_stays
+            g10_nothing_goes_out_of_turn
+            g11_whoever_missed_something_is_told
+            g11_walks_beside_a_remover_end_and_no_hole_is_silent
+            g11_an_archive_tells_what_was_removed
+            g12_a_fenced_lease_removes_nothing
+            g12_many_at_once_remove_what_one_would
+            g12_a_log_goes_on_after_a_removal
         );
     };
     (@cases $name:ident, $fresh:ident, $there:expr, $($case:ident)*) => {

@@ -16,7 +16,7 @@ use crate::broker::memory::InMemoryBroker;
 use crate::broker::{Broker, Durability, LogId, Opening};
 use crate::dedup::Dedup;
 use crate::letters::Letters;
-use crate::pipeline::{Marks, Pipeline, Progress, look};
+use crate::pipeline::{Marks, Pipeline, Progress, Removal, Removing, look};
 use crate::presence::Presence;
 use crate::projection::keep;
 use crate::rate::UserBuckets;
@@ -40,6 +40,7 @@ pub struct EngineBuilder {
     registry: Option<Arc<dyn RoomRegistry>>,
     store: Option<Arc<dyn MessageStore>>,
     writes_history: bool,
+    retention: Option<Duration>,
     dead_letters: Option<Arc<dyn DeadLetters>>,
     validator: Box<dyn MessageValidator>,
     codec: Arc<dyn Codec>,
@@ -58,6 +59,7 @@ impl Default for EngineBuilder {
             registry: None,
             store: None,
             writes_history: true,
+            retention: None,
             dead_letters: None,
             validator: Box::new(ChatValidator::default()),
             codec: Arc::new(ChatCodec),
@@ -98,6 +100,14 @@ impl EngineBuilder {
     #[must_use]
     pub fn writes_history(mut self, writes: bool) -> Self {
         self.writes_history = writes;
+        self
+    }
+
+    /// Messages older than this are removed from the history by the node that writes their log, within a twentieth of that time and an
+    /// hour; but for the newest of each room. Never unless it is set.
+    #[must_use]
+    pub fn retention(mut self, keep: Duration) -> Self {
+        self.retention = Some(keep);
         self
     }
 
@@ -190,6 +200,9 @@ impl EngineBuilder {
             }
             None => Opening::new(node.clone()),
         };
+        if let Some(keep) = self.retention {
+            check_retention(keep, &settings, store.as_deref()).await?;
+        }
         broker.open(&opening).await?;
         let logs = broker.profile().logs;
         let counters = Arc::new(Counters::default());
@@ -279,6 +292,10 @@ impl EngineBuilder {
             let (stop, stopped) = oneshot::channel();
             tasks.projection = Some((stop, tokio::spawn(keep(Arc::clone(store), node.clone(), stopped))));
         }
+        if let (Some(store), Some(keep)) = (&store, self.retention) {
+            let (store, writers, counters) = (Arc::clone(store), writers.clone(), Arc::clone(&counters));
+            tasks.removal = Some(Removal::start(Removing { store, writers, counters, keep }));
+        }
         let catch_ups = Semaphore::new(settings.catch_ups);
         let inner = Arc::new(Inner {
             node,
@@ -306,6 +323,22 @@ impl EngineBuilder {
         });
         tasks.ticker = Some(start_ticker(Arc::downgrade(&inner)));
         Ok(Engine { inner, tasks: Arc::new(Mutex::new(tasks)) })
+    }
+}
+
+/// Whether messages may be removed once they are so old.
+async fn check_retention(keep: Duration, settings: &Settings, store: Option<&dyn MessageStore>) -> Result<()> {
+    let config = |text: String| Err(Error::new(ErrorKind::Config, "engine", text));
+    if keep < settings.dedup_window {
+        return config(format!(
+            "retention is {keep:?}: a repeat is told within dedup_window, {:?}, so messages are kept for that at least",
+            settings.dedup_window
+        ));
+    }
+    match store.map(MessageStore::retention) {
+        None => Ok(()),
+        Some(Some(retention)) => retention.may_remove().await,
+        Some(None) => config("retention is set, and nothing can be removed from this store".into()),
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod accounts;
 mod analytics;
+mod retention;
 
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Bound;
@@ -10,7 +11,7 @@ use async_trait::async_trait;
 use parking_lot::RwLock;
 
 use self::accounts::MemoryAccounts;
-use super::{Exception, LARGEST_PAGE, Lease, Located, MessageStore, Page, PageQuery, RoomSummary, StoreStatus, Stored, batch};
+use super::{Exception, LARGEST_PAGE, Lease, Located, MessageStore, Page, PageQuery, Retention, RoomSummary, StoreStatus, Stored, batch};
 use crate::accounts::Accounts;
 use crate::broker::Durability;
 use crate::{Analytics, LogId, Message, MessageId, NodeId, Position, Result, RoomId, Timestamp};
@@ -112,12 +113,16 @@ impl History {
     }
 
     fn trim(&mut self, room: &RoomId, keep: usize) {
+        let messages = self.rooms.get(room).map_or(0, BTreeMap::len);
+        self.forget(room, messages.saturating_sub(keep));
+    }
+
+    /// Lets go of the oldest `count` of a room.
+    fn forget(&mut self, room: &RoomId, count: usize) {
         let Some(messages) = self.rooms.get_mut(room) else { return };
-        while messages.len() > keep {
-            if let Some((position, oldest)) = messages.pop_first() {
-                self.ids.remove(&oldest.id);
-                self.trimmed.insert(room.clone(), position);
-            }
+        for (position, oldest) in std::iter::from_fn(|| messages.pop_first()).take(count) {
+            self.ids.remove(&oldest.id);
+            self.trimmed.insert(room.clone(), position);
         }
     }
 
@@ -156,6 +161,10 @@ impl MessageStore for MemoryStore {
     }
 
     fn analytics(&self) -> Option<&dyn Analytics> {
+        Some(self)
+    }
+
+    fn retention(&self) -> Option<&dyn Retention> {
         Some(self)
     }
 

@@ -8,6 +8,7 @@ mod lease;
 mod letters;
 mod projection;
 mod reader;
+mod retention;
 mod schema;
 mod summaries;
 
@@ -24,7 +25,8 @@ use tokio::time::timeout;
 
 use super::sql::{DatabaseConfig, Dialect, Lent, Pools, STATUS, misses, slow, with};
 use super::{
-    DeadLetters, Exception, Lease, Located, Mark, MessageStore, Page, PageQuery, Projections, RoomSummary, SharedStore, StoreStatus, Stored,
+    DeadLetters, Exception, Lease, Located, Mark, MessageStore, Page, PageQuery, Projections, Retention, RoomSummary, SharedStore,
+    StoreStatus, Stored,
 };
 use crate::accounts::Accounts;
 use crate::broker::Durability;
@@ -183,6 +185,10 @@ impl MessageStore for MySqlStore {
     }
 
     fn analytics(&self) -> Option<&dyn Analytics> {
+        Some(self)
+    }
+
+    fn retention(&self) -> Option<&dyn Retention> {
         Some(self)
     }
 

@@ -45,6 +45,19 @@ pub(super) fn written_room(origin: &'static str, name: &str) -> Result<RoomId> {
     RoomId::new(name).map_err(|_| Error::new(ErrorKind::Corrupt, origin, "a room has an impossible name"))
 }
 
+/// A position as 48 hexadecimal digits, which sort as positions do: what a column for texts holds of one.
+pub(super) fn hex(position: Position) -> String {
+    format!("{:016x}{:032x}", position.epoch, position.offset)
+}
+
+/// The position that was written like this.
+pub(super) fn unhex(origin: &'static str, digits: &str) -> Result<Position> {
+    let position = digits
+        .split_at_checked(16)
+        .and_then(|(epoch, offset)| Some(Position::new(u64::from_str_radix(epoch, 16).ok()?, u128::from_str_radix(offset, 16).ok()?)));
+    position.ok_or_else(|| Error::new(ErrorKind::Corrupt, origin, "a position is not 48 digits long"))
+}
+
 /// Runs `$call` with a connection of the writers or readers, for as long as it may take.
 macro_rules! with {
     ($pools:expr, $which:ident, |$db:ident| $call:expr) => {{

@@ -10,6 +10,7 @@ mod letters;
 mod place;
 mod projection;
 mod reader;
+mod retention;
 mod schema;
 mod summaries;
 mod writer;
@@ -29,7 +30,9 @@ use self::checkpoint::Turn;
 use self::reader::Job;
 use self::writer::{Health, Reply, Request, Writer};
 use super::exclusive::Exclusive;
-use super::{DeadLetters, Exception, Lease, Located, MessageStore, Page, PageQuery, Projections, RoomSummary, StoreStatus, Stored, batch};
+use super::{
+    DeadLetters, Exception, Lease, Located, MessageStore, Page, PageQuery, Projections, Retention, RoomSummary, StoreStatus, Stored, batch,
+};
 use crate::accounts::Accounts;
 use crate::broker::Durability;
 use crate::{Analytics, Error, ErrorKind, LogId, MessageId, NodeId, Position, Result, RoomId};
@@ -212,6 +215,10 @@ impl MessageStore for SqliteStore {
     }
 
     fn analytics(&self) -> Option<&dyn Analytics> {
+        Some(self)
+    }
+
+    fn retention(&self) -> Option<&dyn Retention> {
         Some(self)
     }
 

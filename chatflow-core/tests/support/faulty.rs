@@ -9,10 +9,10 @@ use std::time::Duration;
 use async_trait::async_trait;
 use chatflow_core::accounts::{Accounts, Added};
 use chatflow_core::broker::Durability;
-use chatflow_core::store::{MemoryStore, RoomSummary, StoreStatus};
+use chatflow_core::store::{MemoryStore, Retention, RoomSummary, StoreStatus};
 use chatflow_core::{
     Account, ByteString, Error, ErrorKind, Exception, Lease, Located, LogId, MessageId, MessageStore, NodeId, Page, PageQuery, Position,
-    Result, RoomId, Stored,
+    Result, RoomId, Stored, Timestamp,
 };
 
 /// A store that refuses some messages for ever, or everything for a while.
@@ -77,6 +77,16 @@ impl Accounts for Faulty {
 }
 
 #[async_trait]
+impl Retention for Faulty {
+    async fn remove(&self, lease: &Lease, room: &RoomId, before: Timestamp, limit: usize) -> Result<usize> {
+        if self.away.load(SeqCst) {
+            return Err(Error::new(ErrorKind::Unavailable, "test", "the store is away"));
+        }
+        Retention::remove(&*self.store, lease, room, before, limit).await
+    }
+}
+
+#[async_trait]
 impl MessageStore for Faulty {
     fn identity(&self) -> &str {
         self.store.identity()
@@ -92,6 +102,10 @@ impl MessageStore for Faulty {
 
     fn accounts(&self) -> Option<&dyn Accounts> {
         (!self.no_accounts).then_some(self)
+    }
+
+    fn retention(&self) -> Option<&dyn Retention> {
+        Some(self)
     }
 
     async fn last_epoch(&self) -> Result<u64> {

@@ -153,6 +153,11 @@ pub(super) const KEYS: &[Key] = &[
         Truth,
         "Whether questions about users and numbers are answered from summaries (sqlite:, postgres: and mysql:), which are counted after the commits; false: from the messages themselves.",
     ),
+    key(
+        "store.retention",
+        Form("0s, or a duration such as \"30d\" that is no shorter than engine.dedup_window"),
+        "How long messages are kept: older ones are removed by the node that writes their log, but for the newest of each room. 0 = for ever.",
+    ),
     key("store.keep", Number(1, MANY), "The newest messages of each room that are kept (memory: only)."),
     key(
         "store.dead_letters",

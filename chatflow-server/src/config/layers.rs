@@ -216,6 +216,7 @@ impl Layers {
             ("admin.token", token.is_some_and(|token| !printable(token, 16))),
             ("auth.secret", config.auth.secret.reveal().is_some_and(|secret| !printable(secret, 32))),
             ("backup.dir", config.backup.dir.is_empty()),
+            ("store.retention", !config.store.retention.is_zero() && config.store.retention < config.engine.dedup_window),
         ];
         match faults.into_iter().find(|(_, wrong)| *wrong) {
             Some((path, _)) => Err(self.wrong(path)),

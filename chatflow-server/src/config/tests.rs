@@ -50,6 +50,7 @@ fn the_environment_can_say_every_type() {
             ("CHATFLOW_LIMITS__PUBLISH_RATE_ANONYMOUS", "7"),
             ("CHATFLOW_SERVER__ADMIN_LISTEN", "127.0.0.1:0"),
             ("CHATFLOW_NODE__ROLES", "api, gateway"),
+            ("CHATFLOW_STORE__RETENTION", "30d"),
             ("CHATFLOW_LIMITS__TRUSTED_PROXIES", "10.0.0.0/8, ::1"),
         ],
         &[],
@@ -59,6 +60,7 @@ fn the_environment_can_say_every_type() {
     assert_eq!(config.validator.limits().message, 1..=2000);
     assert_eq!(config.validator.limits().user_id, None);
     assert_eq!(config.engine.ping, Duration::from_secs(65));
+    assert_eq!(config.store.retention, Duration::from_secs(30 * 86_400));
     assert_eq!(config.engine.delivery, chatflow_core::Delivery::AnswerOnly);
     assert_eq!(config.settings().publish_rate_anonymous, 7);
     assert!(config.server.admin_listen.is_some());
@@ -100,6 +102,14 @@ fn what_is_wrong_is_told_in_one_line_with_key_value_and_what_is_allowed() {
             "limits.trusted_proxies = [\"10.0.0.0/33\"] (from --set): must be a list of IP addresses and networks such as \"10.0.0.0/8\"",
         ),
         ("broker.prefix=a.b", "broker.prefix = \"a.b\" (from --set): must be 1 to 32 of A-Z a-z 0-9 _ -"),
+        (
+            "store.retention=299s",
+            "store.retention = \"299s\" (from --set): must be 0s, or a duration such as \"30d\" that is no shorter than engine.dedup_window",
+        ),
+        (
+            "store.retention=1mo",
+            "store.retention = \"1mo\" (from --set): must be 0s, or a duration such as \"30d\" that is no shorter than engine.dedup_window",
+        ),
         ("nonsense", "--set \"nonsense\": must be section.key=value"),
     ] {
         assert_eq!(read("", &[], &[set]).unwrap_err().to_string(), expected);

@@ -49,6 +49,8 @@ const METRICS: &[Metric] = &[
     counter("store_commits", "Commits to the store.", |f| f.engine.commits),
     counter("store_commit_microseconds", "Microseconds that batches took until they were committed, added up.", |f| f.engine.commit_us),
     counter("store_commit_failures", "Commits that failed and were tried again.", |f| f.engine.commit_failures),
+    counter("messages_removed", "Rows removed from the store because they were too old.", |f| f.engine.removed),
+    counter("store_removal_failures", "Times at which old rows could not be removed.", |f| f.engine.removal_failures),
     counter("dead_letters", "Messages that became dead letters.", |f| f.engine.dead_letters),
     counter("broadcasts", "Messages given to rooms with members.", |f| f.engine.registry.broadcasts),
     counter("deliveries", "Broadcast frames written to members.", |f| f.engine.registry.deliveries),

@@ -7,7 +7,7 @@ use sqlx::mysql::MySqlRow;
 use sqlx::{MySqlConnection, Row};
 
 use super::{ORIGIN, failure, place};
-use crate::store::{LARGEST_PAGE, Located, Mark, Page, PageQuery, RoomSummary, Stored};
+use crate::store::{LARGEST_PAGE, Located, Mark, Page, PageQuery, RoomSummary, Stored, retention, sql};
 use crate::{Error, ErrorKind, LogId, Message, MessageId, Position, Result, RoomId, Timestamp};
 
 /// Ids that are asked for in one statement; fewer are filled up, so that there are two statements to prepare.
@@ -70,14 +70,17 @@ pub(super) async fn rooms(db: &mut MySqlConnection, after: &str, limit: usize) -
     rows.into_iter().map(|(name, last)| Ok(RoomSummary::new(room(&name)?, Timestamp(last)))).collect()
 }
 
-/// The statement of a page: first the watermark, then the rows, in one snapshot. It walks the index in its own order and never sorts
+/// The statement of a page: first the watermark, what was removed from the log and where the room's oldest message stands, then the rows, in
+/// one snapshot. It walks the index in its own order and never sorts
 /// or copies.
 pub(super) fn page_sql(newest: bool) -> &'static str {
     macro_rules! page {
         ($order:literal) => {
             concat!(
-                "(SELECT through, began, NULL AS place, NULL AS id, NULL AS digest, NULL AS at, NULL AS sender, NULL AS kind, NULL AS node,
-                    NULL AS session, NULL AS origin, NULL AS body FROM chatflow_logs WHERE log = ?)
+                "(SELECT through, began, NULL AS place, NULL AS id, NULL AS digest, NULL AS at,
+                    (SELECT value FROM chatflow_meta WHERE name = ?) AS sender,
+                    (SELECT place FROM chatflow_messages WHERE room = ? ORDER BY place LIMIT 1) AS kind,
+                    NULL AS node, NULL AS session, NULL AS origin, NULL AS body FROM chatflow_logs WHERE log = ?)
                  UNION ALL
                  (SELECT NULL, NULL, place, id, digest, at, sender, kind, node, session, origin, body FROM chatflow_messages
                     WHERE room = ? AND place > ? AND place <= least(?, (SELECT through FROM chatflow_logs WHERE log = ?))
@@ -96,6 +99,8 @@ pub(super) async fn page(db: &mut MySqlConnection, log: LogId, room: &RoomId, qu
     let last = query.before.map_or(Position::MAX, |before| before.previous().unwrap_or(Position::ZERO));
     let (after, last) = (query.after.unwrap_or(Position::ZERO).to_bytes(), last.to_bytes());
     let rows = sqlx::query(page_sql(query.newest))
+        .bind(format!("removed/{}", log.0).into_bytes())
+        .bind(room.as_str().as_bytes())
         .bind(log.0)
         .bind(room.as_str().as_bytes())
         .bind(&after[..])
@@ -113,7 +118,9 @@ pub(super) async fn page(db: &mut MySqlConnection, log: LogId, room: &RoomId, qu
             found.push(stored(row, place(at)?, room)?);
         } else {
             through = place(get(row, 0)?)?;
-            since = get::<Option<&[u8]>>(row, 1)?.map_or(Ok(Position::ZERO), place)?;
+            let began = get::<Option<&[u8]>>(row, 1)?.map_or(Ok(Position::ZERO), place)?;
+            let removed = get::<Option<&[u8]>>(row, 6)?.map(|digits| sql::unhex(ORIGIN, &String::from_utf8_lossy(digits))).transpose()?;
+            since = retention::since(began, removed, get::<Option<&[u8]>>(row, 7)?.map(place).transpose()?);
         }
     }
     found.sort_unstable_by_key(|stored| stored.position);

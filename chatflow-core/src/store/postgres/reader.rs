@@ -7,7 +7,7 @@ use sqlx::{PgConnection, Row};
 
 use super::text::plain;
 use super::{ORIGIN, failure, place};
-use crate::store::{LARGEST_PAGE, Located, Mark, Page, PageQuery, RoomSummary, Stored};
+use crate::store::{LARGEST_PAGE, Located, Mark, Page, PageQuery, RoomSummary, Stored, retention, sql};
 use crate::{Error, ErrorKind, LogId, Message, MessageId, Position, Result, RoomId, Timestamp};
 
 pub(super) async fn last_epoch(db: &mut PgConnection) -> Result<u64> {
@@ -59,12 +59,15 @@ pub(super) async fn rooms(db: &mut PgConnection, after: &str, limit: usize) -> R
     rows.into_iter().map(|(name, last)| Ok(RoomSummary::new(room(&name)?, Timestamp(last)))).collect()
 }
 
-/// The statement of a page: the watermark and the rows in one snapshot. It walks the index in its own order and never sorts.
+/// The statement of a page: the watermark and the rows in one snapshot, and with each what was removed from the log and which message of the room
+/// is the oldest, looked up once. It walks the index in its own order and never sorts.
 pub(super) fn page_sql(newest: bool) -> &'static str {
     macro_rules! page {
         ($order:literal) => {
             concat!(
-                "SELECT l.through, l.began, m.* FROM chatflow_logs l LEFT JOIN LATERAL (
+                "SELECT l.through, l.began, m.*, (SELECT value FROM chatflow_meta WHERE name = 'removed/' || $1::text),
+                    (SELECT place FROM chatflow_messages WHERE room = $2 ORDER BY place LIMIT 1)
+                 FROM chatflow_logs l LEFT JOIN LATERAL (
                     SELECT place, id, digest, at, sender, kind, node, session, origin, body FROM chatflow_messages
                     WHERE room = $2 AND place > $3 AND place <= least($4, l.through) AND at BETWEEN $5 AND $6 ORDER BY place ",
                 $order,
@@ -92,7 +95,12 @@ pub(super) async fn page(db: &mut PgConnection, log: LogId, room: &RoomId, query
     let rows = rows.map_err(failure::error)?;
     let (through, since) = match rows.first() {
         None => (Position::ZERO, Position::ZERO),
-        Some(row) => (place(get(row, 0)?)?, get::<Option<&[u8]>>(row, 1)?.map_or(Ok(Position::ZERO), place)?),
+        Some(row) => {
+            let began = get::<Option<&[u8]>>(row, 1)?.map_or(Ok(Position::ZERO), place)?;
+            let removed = get::<Option<&str>>(row, 12)?.map(|hex| sql::unhex(ORIGIN, hex)).transpose()?;
+            let oldest = get::<Option<&[u8]>>(row, 13)?.map(place).transpose()?;
+            (place(get(row, 0)?)?, retention::since(began, removed, oldest))
+        }
     };
     let mut found = Vec::with_capacity(rows.len());
     for row in &rows {

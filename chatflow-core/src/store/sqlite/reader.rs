@@ -61,8 +61,8 @@ pub(super) fn watermark(db: &Connection, log: LogId) -> rusqlite::Result<Positio
     Ok(db.prepare_cached(through)?.query_row([log.0], |row| place::position(row, 0)).optional()?.unwrap_or(Position::ZERO))
 }
 
-/// Where the log's history begins.
-fn since(db: &Connection, log: LogId) -> rusqlite::Result<Position> {
+/// Where the log's history begins, whatever was removed from it.
+fn began(db: &Connection, log: LogId) -> rusqlite::Result<Position> {
     let began = "SELECT began, began_offset FROM logs WHERE log = ? AND began IS NOT NULL";
     Ok(db.prepare_cached(began)?.query_row([log.0], |row| place::position(row, 0)).optional()?.unwrap_or(Position::ZERO))
 }
@@ -113,7 +113,8 @@ pub(super) fn page_sql(newest: bool) -> &'static str {
 pub(super) fn page(db: &Connection, log: LogId, room: &RoomId, query: &PageQuery) -> rusqlite::Result<Page> {
     // One snapshot for the watermark and the rows.
     let snapshot = db.unchecked_transaction()?;
-    let (through, since) = (watermark(&snapshot, log)?, since(&snapshot, log)?);
+    let (through, began) = (watermark(&snapshot, log)?, began(&snapshot, log)?);
+    let since = super::retention::since(&snapshot, log, room, began)?;
     let limit = query.limit.clamp(1, LARGEST_PAGE);
     let mut found = Vec::with_capacity(limit.min(128));
     if let Some(last) = query.before.map_or(Some(through), |before| before.previous().map(|last| last.min(through))) {

@@ -12,6 +12,7 @@ use super::accounts;
 use super::checkpoint::Turn;
 use super::commit::{self, RoomNumbers, Stop};
 use super::projection::{self, Change};
+use super::retention::{self, Oldest};
 use super::{failure, letters};
 use crate::store::exclusive::Exclusive;
 use crate::store::{DeadLetter, Exception, Lease, Stored};
@@ -50,6 +51,11 @@ pub(super) enum Request {
     Release {
         lease: Lease,
         reply: Reply<()>,
+    },
+    Remove {
+        lease: Lease,
+        rows: Oldest,
+        reply: Reply<usize>,
     },
     Account {
         change: accounts::Change,
@@ -161,6 +167,8 @@ impl Writer {
             Request::Skip { lease, to, reply } => self.step(reply, answers, |db, _| commit::skip(db, &lease, to)),
             Request::Claim { log, holder, reply } => self.step(reply, answers, |db, _| commit::claim(db, log, &holder)),
             Request::Release { lease, reply } => self.step(reply, answers, |db, _| commit::release(db, &lease)),
+            Request::Remove { reply, .. } if reply.is_closed() => Ok(()),
+            Request::Remove { lease, rows, reply } => self.step(reply, answers, |db, _| retention::remove(db, &lease, &rows)),
             Request::Account { change, reply } => self.step(reply, answers, |db, _| accounts::change(db, &change)),
             Request::Put { letters, reply } => self.step(reply, answers, |db, _| letters::put(db, &letters)),
             Request::Discard { log, position, reply } => self.step(reply, answers, |db, _| letters::discard(db, log, position)),
@@ -214,7 +222,11 @@ impl Writer {
 
 impl Request {
     fn rows(&self) -> usize {
-        if let Self::Commit { batch, .. } = self { batch.len() } else { 1 }
+        match self {
+            Self::Commit { batch, .. } => batch.len(),
+            Self::Remove { rows, .. } => rows.len(),
+            _ => 1,
+        }
     }
 
     /// The answer when its group could not even begin.
@@ -224,6 +236,7 @@ impl Request {
             match self {
                 Self::Commit { reply, .. } => drop(reply.send(Err(error))),
                 Self::Claim { reply, .. } => drop(reply.send(Err(error))),
+                Self::Remove { reply, .. } => drop(reply.send(Err(error))),
                 Self::Account { reply, .. } => drop(reply.send(Err(error))),
                 Self::Skip { reply, .. } | Self::Release { reply, .. } | Self::Put { reply, .. } | Self::Count { reply, .. } => {
                     drop(reply.send(Err(error)));
