@@ -21,6 +21,8 @@ const REST: u32 = 4;
 const LEAST_REST: Duration = Duration::from_millis(5);
 /// Rooms that are asked for at a time.
 const ROOMS: usize = 100;
+/// Before the first pass, at most.
+const FIRST: Duration = Duration::from_secs(2);
 /// Between two passes, at most; less where little is kept.
 const EVERY: Duration = Duration::from_secs(3_600);
 /// After a pass that failed.
@@ -69,7 +71,7 @@ impl Removing {
         // Anew for each pass, so that nodes that were started together don't all read at once.
         let every = |longest: Duration| longest / 2 + Backoff::new(longest / 2, longest / 2).delay(0);
         let usual = (self.keep / 20).clamp(Duration::from_millis(10), EVERY);
-        let (mut wait, mut failures) = (every(usual.min(Duration::from_secs(60))), 0);
+        let (mut wait, mut failures) = (every(usual.min(FIRST)), 0);
         loop {
             // Whoever dropped the other end wants it to end as well.
             if !matches!(timeout(wait, stop.wait_for(|stop| *stop)).await, Err(_elapsed)) {
