@@ -16,9 +16,13 @@ use crate::{ErrorKind, LogId, Result, RoomId, Timestamp};
 
 /// Messages that go at a time: what a commit may have to wait for.
 const PIECE: usize = 256;
-/// Between two pieces it rests so many times as long as the last one took, and at least so long.
+/// Between two pieces it rests so many times as long as the last one took, and at least so long: less once a pass takes longer than it may be
+/// until the next one, or what comes in would outrun it.
 const REST: u32 = 4;
+const SHORT_REST: u32 = 1;
 const LEAST_REST: Duration = Duration::from_millis(5);
+/// What looking at that many rooms counts for at the most, before the rest that follows.
+const LONGEST_LOOK: Duration = Duration::from_millis(250);
 /// Rooms that are asked for at a time.
 const ROOMS: usize = 100;
 /// Before the first pass, at most.
@@ -33,6 +37,16 @@ const AGAIN: Backoff = Backoff::new(Duration::from_secs(2), Duration::from_secs(
 pub(crate) struct Removal {
     stop: watch::Sender<bool>,
     task: JoinHandle<()>,
+}
+
+/// One look at all rooms.
+struct Pass<'a> {
+    retention: &'a dyn Retention,
+    /// What was accepted earlier than this goes.
+    before: Timestamp,
+    /// When it should have ended.
+    due: Instant,
+    stop: &'a watch::Receiver<bool>,
 }
 
 /// What it works on.
@@ -77,7 +91,10 @@ impl Removing {
             if !matches!(timeout(wait, stop.wait_for(|stop| *stop)).await, Err(_elapsed)) {
                 return;
             }
-            wait = match self.pass(retention, &stop).await {
+            let keep = i64::try_from(self.keep.as_millis()).unwrap_or(i64::MAX);
+            let before = Timestamp(Timestamp::now().0.saturating_sub(keep));
+            let pass = Pass { retention, before, due: Instant::now() + usual, stop: &stop };
+            wait = match self.pass(&pass).await {
                 Ok(()) => {
                     if failures > 0 {
                         tracing::info!("old messages are removed again");
@@ -98,9 +115,7 @@ impl Removing {
     }
 
     /// Looks at every room once.
-    async fn pass(&self, retention: &dyn Retention, stop: &watch::Receiver<bool>) -> Result<()> {
-        let keep = i64::try_from(self.keep.as_millis()).unwrap_or(i64::MAX);
-        let before = Timestamp(Timestamp::now().0.saturating_sub(keep));
+    async fn pass(&self, pass: &Pass<'_>) -> Result<()> {
         let mut after: Option<RoomId> = None;
         loop {
             let rooms = self.store.rooms(after.as_ref(), ROOMS).await?;
@@ -108,41 +123,46 @@ impl Removing {
             after = Some(last.room.clone());
             let begun = Instant::now();
             for summary in rooms {
-                if self.room(retention, &summary.room, before, stop).await?.is_break() {
+                if self.room(pass, &summary.room).await?.is_break() {
                     return Ok(());
                 }
             }
-            sleep((begun.elapsed() / REST).clamp(LEAST_REST, Duration::from_secs(1))).await;
+            // Half of the time, where there is nothing to do but look.
+            pass.rest((begun.elapsed() / REST).min(LONGEST_LOOK)).await;
         }
     }
 
     /// Removes what is too old in one room, if this node writes its log.
-    async fn room(
-        &self,
-        retention: &dyn Retention,
-        room: &RoomId,
-        before: Timestamp,
-        stop: &watch::Receiver<bool>,
-    ) -> Result<ControlFlow<()>> {
+    async fn room(&self, pass: &Pass<'_>, room: &RoomId) -> Result<ControlFlow<()>> {
         let log = LogId::of(room.as_str(), self.writers.len() as u16);
         loop {
-            if *stop.borrow() {
+            if *pass.stop.borrow() {
                 return Ok(ControlFlow::Break(()));
             }
             let Some(lease) = self.writers.get(usize::from(log.0)).and_then(|writer| writer.lease()) else { break };
             let begun = Instant::now();
-            let removed = match retention.remove(&lease, room, before, PIECE).await {
+            let removed = match pass.retention.remove(&lease, room, pass.before, PIECE).await {
                 Ok(removed) => removed,
                 // Whoever has the log by now does it.
                 Err(error) if error.kind() == ErrorKind::Fenced => break,
                 Err(error) => return Err(error),
             };
             self.counters.removed.add(removed as u64);
+            if removed > 0 {
+                pass.rest(begun.elapsed()).await;
+            }
             if removed < PIECE {
                 break;
             }
-            sleep((begun.elapsed() * REST).max(LEAST_REST)).await;
         }
         Ok(ControlFlow::Continue(()))
+    }
+}
+
+impl Pass<'_> {
+    /// Makes room for others after something that took so long.
+    async fn rest(&self, took: Duration) {
+        let times = if Instant::now() < self.due { REST } else { SHORT_REST };
+        sleep((took * times).max(LEAST_REST)).await;
     }
 }

@@ -15,5 +15,6 @@ mod openapi;
 mod process;
 #[cfg(feature = "redis")]
 mod redis;
+mod retention;
 mod roles;
 mod schema;
