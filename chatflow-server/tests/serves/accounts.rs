@@ -222,12 +222,13 @@ fn a_user_has_so_many_connections_and_nobody_else_notices() {
         _ => server.connect(&format!("/chat/7?ticket={}", ticket()), false),
     };
     let mut sockets: Vec<_> = (0..20).map(connect).collect();
-    for (path, header) in [
-        ("/chat/7".to_owned(), format!("Authorization: {ada_header}\r\n")),
-        ("/chat".to_owned(), format!("Sec-WebSocket-Protocol: {protocols}\r\n")),
-        (format!("/chat/7?ticket={}", ticket()), String::new()),
+    let once = ticket();
+    for (path, headers) in [
+        ("/chat/7".to_owned(), &[("Authorization", ada_header.as_str())][..]),
+        ("/chat".to_owned(), &[("Sec-WebSocket-Protocol", protocols.as_str())]),
+        (format!("/chat/7?ticket={once}"), &[]),
     ] {
-        let refused = shake(&server, &path, &header);
+        let refused = server.try_connect(&path, headers).err().expect("one too many");
         assert_eq!((refused.problem(503).as_str(), refused.header("retry-after")), ("overloaded", "5"), "{refused:?}");
         assert!(refused.json()["detail"] == "too many connections of this user" && refused.json()["retryable"] == true);
     }
@@ -239,7 +240,7 @@ fn a_user_has_so_many_connections_and_nobody_else_notices() {
     assert_eq!(server.connect("/chat/7?ticket=nonsense", false).close_code(), 3500);
 
     // However a connection ends, its place is free: cut off, closed by the client, closed by the server.
-    let authorization = format!("Authorization: {ada_header}\r\n");
+    let one_more = || server.try_connect("/chat/7", &[("Authorization", &ada_header)]);
     let (mut closing, mut failing) = (sockets.remove(0), sockets.remove(0));
     drop(sockets.remove(0));
     closing.close();
@@ -248,25 +249,18 @@ fn a_user_has_so_many_connections_and_nobody_else_notices() {
     }
     assert_eq!((closing.close_code(), failing.close_code()), (1000, 1008));
     for n in 17..20 {
-        sockets.push(eventually("a place is free", || server.try_connect("/chat/7", &[("Authorization", &ada_header)]).ok()));
+        sockets.push(eventually("a place is free", || one_more().ok()));
         assert_eq!(sockets.len(), n + 1);
     }
-    assert_eq!(shake(&server, "/chat/7", &authorization).status, 503);
+    assert_eq!(one_more().err().expect("one too many").status, 503);
     drop(sockets);
     eventually("all are free", || server.get("/metrics").body.contains("\nchatflow_connections 2\n").then_some(()));
     let _sockets: Vec<_> = (0..20).map(connect).collect();
-    assert_eq!(shake(&server, "/chat/7", &authorization).status, 503);
+    assert_eq!(one_more().err().expect("one too many").status, 503);
 
     let folder = server.into_folder();
     let server = Server::start_in(folder, &["--set", "limits.connections_per_user=0"]);
     let _many: Vec<_> = (0..30).map(|_| server.connect_with("/chat/7", &[("Authorization", &ada_header)])).collect();
-}
-
-/// A handshake with this header, on a connection that ends once it is answered.
-fn shake(server: &Server, path: &str, header: &str) -> Response {
-    let upgrade =
-        "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
-    request(server.address, &format!("GET {path} HTTP/1.1\r\nHost: {}\r\n{upgrade}{header}\r\n", server.address))
 }
 
 #[test]

@@ -12,7 +12,7 @@ use tempfile::TempDir;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
-use tokio_tungstenite::tungstenite::{self, Message, WebSocket};
+use tokio_tungstenite::tungstenite::{self, HandshakeError, Message, WebSocket};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -97,15 +97,24 @@ impl Server {
         self.try_connect(path, headers).unwrap()
     }
 
-    /// The same; `Err` when the server says no.
-    pub(crate) fn try_connect(&self, path: &str, headers: &[(&'static str, &str)]) -> Result<Socket, String> {
+    /// The same; `Err` is the answer when the server says no.
+    pub(crate) fn try_connect(&self, path: &str, headers: &[(&'static str, &str)]) -> Result<Socket, Response> {
         let mut request = format!("ws://{}{path}", self.address).into_client_request().unwrap();
         for (name, value) in headers {
             request.headers_mut().insert(*name, value.parse().unwrap());
         }
         let stream = TcpStream::connect(self.address).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        tungstenite::client(request, stream).map(|(socket, _)| Socket(socket)).map_err(|error| error.to_string())
+        match tungstenite::client(request, stream) {
+            Ok((socket, _)) => Ok(Socket(socket)),
+            Err(HandshakeError::Failure(tungstenite::Error::Http(answer))) => {
+                let (head, body) = answer.into_parts();
+                let text = |value: &tungstenite::http::HeaderValue| value.to_str().unwrap().to_owned();
+                let headers = head.headers.iter().map(|(name, value)| (name.to_string(), text(value))).collect();
+                Err(Response { status: head.status.as_u16(), headers, body: String::from_utf8(body.unwrap_or_default()).unwrap() })
+            }
+            Err(error) => panic!("no handshake: {error}"),
+        }
     }
 }
 
