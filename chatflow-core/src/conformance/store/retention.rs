@@ -154,9 +154,10 @@ pub async fn g11_walks_beside_a_remover_end_and_no_hole_is_silent(subject: &Subj
     let mut rounds = 0;
     while rounds < 3 || !removing.is_finished() {
         rounds += 1;
-        let mut after = Position::ZERO;
+        // More slowly than it removes, so that it is overtaken.
+        let mut after = at(0);
         loop {
-            let found = page(store, "a", &PageQuery::after(after, 50)).await;
+            let found = page(store, "a", &PageQuery::after(after, 4)).await;
             let Some(first) = found.messages.first() else { break };
             let whole = first.position.offset == after.offset + 1;
             assert!(whole || after < found.since, "after {after}, {} comes next, since {}", first.position, found.since);
