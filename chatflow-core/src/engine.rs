@@ -1,6 +1,7 @@
 //! The face for embedding: an engine of rooms.
 
 mod builder;
+mod identify;
 mod inner;
 mod types;
 
@@ -17,7 +18,6 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use crate::answers::{Call, Reply, is_buried};
-use crate::auth::{Credentials, Identity};
 use crate::letters::Shelf;
 use crate::pipeline::Removal;
 use crate::protocol::{Event, MemberInfo, close};
@@ -149,38 +149,6 @@ impl Engine {
             session.open(&request);
         }
         session
-    }
-
-    /// Who is connecting; `None` when it was told to go.
-    async fn identify(&self, outlet: &Arc<Outlet>, request: &ConnectRequest) -> Option<Identity> {
-        if self.is_draining() {
-            outlet.close(close::RESTARTING, "the server is shutting down");
-            return None;
-        }
-        let Authentication(found) = match &request.authentication {
-            Some(known) => known.clone(),
-            None => self.authenticate(&request.credentials).await,
-        };
-        found.map_err(|(code, reason)| outlet.close(code, reason)).ok()
-    }
-
-    /// Finds out who shows `credentials`, for a [`ConnectRequest`] that has more to be decided before it is let in. Takes as long as
-    /// [`Settings::authentication`](crate::Settings) allows, at most. Whoever is to be told to go is told by [`connect`](Self::connect).
-    ///
-    /// # Cancel safety
-    /// A ticket may have been used up.
-    pub async fn authenticate(&self, credentials: &Credentials) -> Authentication {
-        let inner = &self.inner;
-        let asked = Box::pin(timeout(inner.settings.authentication, inner.authenticator.authenticate(credentials))).await;
-        Authentication(match asked {
-            Ok(Ok(who)) => Ok(who),
-            Ok(Err(error)) if error.kind() == ErrorKind::Unauthenticated => Err((close::BAD_TOKEN, "the token is not valid")),
-            Ok(Err(error)) => {
-                tracing::error!(%error, "the authenticator failed");
-                Err((close::INTERNAL, "who you are can't be found out now"))
-            }
-            Err(_) => Err((close::INTERNAL, "finding out who you are took too long")),
-        })
     }
 
     /// Publishes from the application, without a connection, and waits for the answer that `ack` asks for. The validator,

@@ -30,6 +30,13 @@ fn after(name: &str, position: Position) -> chatflow_core::ConnectRequest {
     request
 }
 
+/// Repeats are told for a moment only.
+fn brief() -> Settings {
+    let mut settings = Settings::default();
+    settings.dedup_window = Duration::from_millis(100);
+    settings
+}
+
 async fn publish(engine: &Engine, name: &str, text: &str) -> Position {
     let draft = Draft {
         sender: "7".into(),
@@ -65,7 +72,9 @@ async fn old(store: &dyn MessageStore) {
 
 async fn what_is_old_goes_and_who_missed_it_is_told(store: Arc<dyn MessageStore>) {
     old(&*store).await;
-    let engine = Engine::builder().store(Arc::clone(&store)).retention(HOUR).node("node-1").build().await.unwrap();
+    // Looked at every three seconds: summaries are counted first.
+    let builder = Engine::builder().store(Arc::clone(&store)).settings(brief()).retention(Duration::from_secs(60));
+    let engine = builder.node("node-1").build().await.unwrap();
     eventually("what is old is gone", async || engine.stats().removed == 1_999 + 1_900).await;
     assert_eq!((rows(&engine, "old").await.len(), rows(&engine, "mixed").await.len(), rows(&engine, "single").await.len()), (1, 100, 1));
     assert_eq!(engine.stats().removal_failures, 0);
@@ -112,12 +121,7 @@ async fn a_store_that_is_away_is_tried_again_and_nothing_is_removed_unless_asked
     drop(engine);
 
     store.away.store(true, SeqCst);
-    let settings = || {
-        let mut settings = Settings::default();
-        settings.dedup_window = Duration::from_millis(100);
-        settings
-    };
-    let builder = Engine::builder().store(store.clone()).settings(settings()).retention(Duration::from_secs(2));
+    let builder = Engine::builder().store(store.clone()).settings(brief()).retention(Duration::from_secs(2));
     let engine = builder.build().await.unwrap();
     eventually("it fails, and again", async || engine.stats().removal_failures >= 2).await;
     assert_eq!(engine.stats().removed, 0);

@@ -208,6 +208,7 @@ macro_rules! store_suite {
             g9_what_another_node_commits_is_marked_and_found
             g10_the_oldest_go_and_the_newest_stays
             g10_nothing_goes_out_of_turn
+            g10_what_a_user_said_goes_as_well
             g11_whoever_missed_something_is_told
             g11_walks_beside_a_remover_end_and_no_hole_is_silent
             g11_an_archive_tells_what_was_removed

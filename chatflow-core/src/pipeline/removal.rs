@@ -85,7 +85,9 @@ impl Removing {
         // Anew for each pass, so that nodes that were started together don't all read at once.
         let every = |longest: Duration| longest / 2 + Backoff::new(longest / 2, longest / 2).delay(0);
         let usual = (self.keep / 20).clamp(Duration::from_millis(10), EVERY);
-        let (mut wait, mut failures) = (every(usual.min(FIRST)), 0);
+        // Not long after the start, and less and less often: summaries may have to be counted first.
+        let mut next = usual.min(FIRST);
+        let (mut wait, mut failures) = (every(next), 0);
         loop {
             // Whoever dropped the other end wants it to end as well.
             if !matches!(timeout(wait, stop.wait_for(|stop| *stop)).await, Err(_elapsed)) {
@@ -99,8 +101,8 @@ impl Removing {
                     if failures > 0 {
                         tracing::info!("old messages are removed again");
                     }
-                    failures = 0;
-                    every(usual)
+                    (failures, next) = (0, (next * 2).min(usual));
+                    every(next)
                 }
                 Err(error) => {
                     self.counters.removal_failures.add(1);

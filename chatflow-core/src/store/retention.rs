@@ -25,7 +25,7 @@ pub trait Retention: MessageStore {
 
     /// Removes the oldest messages of `room`, which lives in the lease's log: of those that were accepted earlier than `before`, at most
     /// `limit`, which is cut to [`LARGEST_PAGE`](super::LARGEST_PAGE). How many that were: fewer than `limit` when there are no more.
-    /// What they were counted as elsewhere stays.
+    /// Where summaries are kept, only what is counted in them goes, and it stays counted; a user's messages and rooms are those that are there.
     ///
     /// # Cancel safety
     /// A dropped call may or may not have removed them, all or none.

@@ -53,8 +53,11 @@ fn what_is_too_old_goes_and_who_asks_for_it_is_told() {
     let page = server.get("/api/v1/rooms/7/messages?limit=2").json();
     let oldest = server.get(&format!("/api/v1/rooms/7/messages?limit=2&before={}", page["previous"].as_str().unwrap())).json();
     assert_eq!((&oldest["messages"], &oldest["previous"]), (&json!(all[7..8]), &Value::Null));
+    // Figures are of what was ever said, a user's messages those that are there.
     let top = server.get("/api/v1/analytics/top-rooms").json();
-    assert_eq!(top["rooms"], json!([{"roomId": "7", "messages": 3}]));
+    assert_eq!(top["rooms"], json!([{"roomId": "7", "messages": 10}]));
+    assert_eq!(server.get("/api/v1/users/7/rooms").json()["rooms"][0]["messages"], 3);
+    assert_eq!(server.get("/api/v1/users/7/messages").json()["messages"], json!(all[7..]));
 
     let welcome =
         |index: usize| server.connect(&format!("/chat/7?after={}", position(index)), true).next(|frame| frame["event"] == "welcome");

@@ -4,8 +4,9 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::{LOG, Subject, at, batch, claim, message, page, room, rows};
+use crate::analytics::{Minutes, UserQuery};
 use crate::archive::{Export, Import};
-use crate::store::{Lease, MemoryStore, PageQuery, Retention, Stored};
+use crate::store::{Lease, MemoryStore, PageQuery, Retention, SUMMARIES, Stored};
 use crate::{ErrorKind, LogId, MessageStore, NodeId, Position, Timestamp};
 
 /// When the message of this number was accepted, as [`batch`] numbers them.
@@ -18,7 +19,15 @@ fn retention(store: &dyn MessageStore) -> Option<&dyn Retention> {
     store.retention()
 }
 
+/// Has everything counted, where that is somebody's work: what is not counted is not removed.
+async fn counted(store: &dyn MessageStore) {
+    let Some(projections) = store.projections() else { return };
+    let lease = store.claim(SUMMARIES, &NodeId::from_static("node-1")).await.expect("free");
+    while projections.project(&lease, 1_000).await.expect("it can be counted") {}
+}
+
 async fn remove(store: &dyn MessageStore, lease: &Lease, name: &str, before: Timestamp, limit: usize) -> usize {
+    counted(store).await;
     let retention = store.retention().expect("the same store");
     retention.remove(lease, &room(name), before, limit).await.expect("a healthy store removes")
 }
@@ -142,11 +151,13 @@ pub async fn g11_walks_beside_a_remover_end_and_no_hole_is_silent(subject: &Subj
     }
     let lease = claim(store, LOG).await;
     store.commit(&lease, &batch("a", 1..=LAST), at(LAST)).await.expect("valid");
+    counted(store).await;
     let lease = lease.at(at(LAST));
     let removing = {
         let (store, lease) = (Arc::clone(&subject.store), lease.clone());
         tokio::spawn(async move {
-            while remove(&*store, &lease, "a", time(LAST - 20), 13).await > 0 {
+            let retention = store.retention().expect("there");
+            while retention.remove(&lease, &room("a"), time(LAST - 20), 13).await.expect("healthy") > 0 {
                 tokio::task::yield_now().await;
             }
         })
@@ -192,6 +203,7 @@ pub async fn g12_a_fenced_lease_removes_nothing(subject: &Subject) {
     let entries = batch("a", 1..=10);
     store.commit(&first, &entries, at(10)).await.expect("valid");
     let second = claim(store, LOG).await;
+    counted(store).await;
     for before in [Timestamp(i64::MAX), time(1)] {
         let refused = store.retention().expect("there").remove(&first.at(at(10)), &room("a"), before, 5).await;
         assert_eq!(refused.expect_err("fenced").kind(), ErrorKind::Fenced);
@@ -213,6 +225,7 @@ pub async fn g12_many_at_once_remove_what_one_would(subject: &Subject) {
     }
     let lease = claim(&**store, LOG).await;
     store.commit(&lease, &batch("a", 1..=OLD), at(OLD)).await.expect("valid");
+    counted(&**store).await;
     let old = lease.at(at(OLD));
     let stores = [Some(Arc::clone(store)), subject.second_store(), Some(Arc::clone(store)), subject.second_store()];
     let removing: Vec<_> = stores
@@ -303,4 +316,32 @@ pub async fn g11_an_archive_tells_what_was_removed(subject: &Subject) {
     assert_eq!(import.finish().await.expect("healthy").messages, 5);
     let found = copy.page(log, &room("a"), &PageQuery::after(at(2), 10)).await.expect("readable");
     assert_eq!((found.messages, found.since, found.through), (entries[5..].to_vec(), at(5), at(10)));
+}
+
+/// A user's messages and rooms are those that are there, whatever was counted; what is not counted yet stays until it is.
+pub async fn g10_what_a_user_said_goes_as_well(subject: &Subject) {
+    let store = &*subject.store;
+    let (Some(retention), Some(analytics)) = (retention(store), store.analytics()) else { return };
+    let lease = claim(store, LOG).await;
+    let (mut a, b) = (batch("a", 1..=40), batch("b", 41..=42));
+    a.iter_mut().for_each(|stored| stored.message.sender = "ada".into());
+    store.commit(&lease, &a, at(40)).await.expect("valid");
+    store.commit(&lease, &b, at(42)).await.expect("valid");
+    let lease = lease.at(at(42));
+    if store.projections().is_some() {
+        assert_eq!(retention.remove(&lease, &room("a"), time(31), 100).await.expect("healthy"), 0, "it is not counted yet");
+    }
+    assert_eq!(remove(store, &lease, "a", time(31), 100).await, 30);
+    let said = analytics.user_messages(&"ada".into(), &UserQuery::latest(100)).await.expect("readable");
+    assert_eq!(said.messages, a[30..]);
+    let rooms = analytics.user_rooms(&"ada".into(), None, 10).await.expect("readable").value;
+    assert_eq!(rooms.iter().map(|of| (of.room_id.as_str(), of.messages)).collect::<Vec<_>>(), [("a", 10)]);
+    // Summaries say what was ever said; where there are none, what is there.
+    let all = analytics.top_rooms(Minutes::default(), 10).await.expect("readable").value;
+    let ever = if store.projections().is_some() { 40 } else { 10 };
+    assert_eq!(all, [(room("a"), ever), (room("b"), 2)]);
+    store.commit(&lease, &batch("a", 43..=45), at(45)).await.expect("valid");
+    counted(store).await;
+    let all = analytics.top_rooms(Minutes::default(), 10).await.expect("readable").value;
+    assert_eq!(all, [(room("a"), ever + 3), (room("b"), 2)]);
 }

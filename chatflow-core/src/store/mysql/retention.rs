@@ -19,7 +19,8 @@ impl Retention for MySqlStore {
     }
 
     async fn remove(&self, lease: &Lease, room: &RoomId, before: Timestamp, limit: usize) -> Result<usize> {
-        with!(self.pools, writer, |db| remove(db, lease, room, before, limit.min(LARGEST_PAGE)))
+        let summaries = self.pass.is_some();
+        with!(self.pools, writer, |db| remove(db, lease, room, before, limit.min(LARGEST_PAGE), summaries))
     }
 }
 
@@ -37,13 +38,19 @@ async fn may_remove(db: &mut MySqlConnection) -> Result<()> {
     Ok(())
 }
 
-async fn remove(db: &mut MySqlConnection, lease: &Lease, room: &RoomId, before: Timestamp, limit: usize) -> Result<usize> {
+/// With `summaries`, only of what is counted.
+async fn remove(db: &mut MySqlConnection, lease: &Lease, room: &RoomId, before: Timestamp, limit: usize, summaries: bool) -> Result<usize> {
     // The log's row is not locked: what the lease's `through` has reached nobody commits again, whoever holds the lease by the end.
     let held = "SELECT 1 FROM chatflow_logs WHERE log = ? AND generation = ? AND holder IS NOT NULL";
     let held = sqlx::query(held).bind(lease.log.0).bind(lease.generation as i64).fetch_optional(&mut *db).await;
     held.map_err(failure::error)?.ok_or_else(|| batch::fenced(ORIGIN))?;
+    let (room, mut through) = (room.as_str().as_bytes(), lease.through.to_bytes().to_vec());
+    if summaries {
+        let counted = sqlx::query_scalar("SELECT place FROM chatflow_counted WHERE room = ?").bind(room).fetch_optional(&mut *db).await;
+        let counted: Option<Vec<u8>> = counted.map_err(failure::error)?;
+        through = through.min(counted.unwrap_or_default());
+    }
     let oldest = "SELECT id, place, at FROM chatflow_messages WHERE room = ? AND place <= ? ORDER BY place LIMIT ?";
-    let (room, through) = (room.as_str().as_bytes(), lease.through.to_bytes());
     let rows = sqlx::query_as(oldest).bind(room).bind(&through[..]).bind(limit as i64 + 1).fetch_all(&mut *db).await;
     let rows: Vec<(Vec<u8>, Vec<u8>, i64)> = rows.map_err(failure::error)?;
     let times: Vec<_> = rows.iter().map(|(.., at)| Timestamp(*at)).collect();

@@ -19,18 +19,21 @@ impl Retention for PostgresStore {
     }
 
     async fn remove(&self, lease: &Lease, room: &RoomId, before: Timestamp, limit: usize) -> Result<usize> {
-        with!(self.pools, writer, |db| remove(db, lease, room, before, limit.min(LARGEST_PAGE)))
+        let summaries = self.pass.is_some();
+        with!(self.pools, writer, |db| remove(db, lease, room, before, limit.min(LARGEST_PAGE), summaries))
     }
 }
 
-async fn remove(db: &mut PgConnection, lease: &Lease, room: &RoomId, before: Timestamp, limit: usize) -> Result<usize> {
+/// With `summaries`, only of what is counted.
+async fn remove(db: &mut PgConnection, lease: &Lease, room: &RoomId, before: Timestamp, limit: usize, summaries: bool) -> Result<usize> {
     // The log's row is not locked: what the lease's `through` has reached nobody commits again, whoever holds the lease by the end.
     let held = "SELECT 1 FROM chatflow_logs WHERE log = $1 AND generation = $2 AND holder IS NOT NULL";
     let held = sqlx::query(held).bind(i32::from(lease.log.0)).bind(lease.generation as i64).fetch_optional(&mut *db).await;
     held.map_err(failure::error)?.ok_or_else(|| batch::fenced(ORIGIN))?;
-    let oldest = "SELECT id, place, at FROM chatflow_messages WHERE room = $1 AND place <= $2 ORDER BY place LIMIT $3";
-    let rows =
-        sqlx::query_as(oldest).bind(room.as_str()).bind(&lease.through.to_bytes()[..]).bind(limit as i64 + 1).fetch_all(&mut *db).await;
+    let oldest = "SELECT id, place, at FROM chatflow_messages WHERE room = $1 AND place <= $2
+                      AND (NOT $4 OR place <= (SELECT place FROM chatflow_counted WHERE room = $1)) ORDER BY place LIMIT $3";
+    let (room, through) = (room.as_str(), lease.through.to_bytes());
+    let rows = sqlx::query_as(oldest).bind(room).bind(&through[..]).bind(limit as i64 + 1).bind(summaries).fetch_all(&mut *db).await;
     let rows: Vec<(MessageId, Vec<u8>, i64)> = rows.map_err(failure::error)?;
     let times: Vec<_> = rows.iter().map(|(.., at)| Timestamp(*at)).collect();
     let rows = &rows[..removable(&times, before, limit)];
