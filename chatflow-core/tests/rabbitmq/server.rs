@@ -14,13 +14,16 @@ use parking_lot::Mutex;
 use tempfile::TempDir;
 use tokio::time::{sleep, timeout};
 
-/// Starts it with the port mapper that it needs, and kills both when it is told to. At the end of its own input, whoever holds the other
-/// end is gone, and its files go too.
+/// Starts it with the port mapper that it needs, and kills all that is of it when it is told to, however far it has come. At the end of its
+/// own input, whoever holds the other end is gone, and its files go too.
 const GUARD: &str = r#"
-epmd -port "$ERL_EPMD_PORT" -address 127.0.0.1 & mapper=$!
-"$SERVER" </dev/null & server=$!
+epmd -port "$ERL_EPMD_PORT" -address 127.0.0.1 &
+"$SERVER" </dev/null &
 read -r _; told=$?
-kill -9 "$(cat "$RABBITMQ_PID_FILE")" "$server" "$mapper"
+for file in $(grep -lz "^RABBITMQ_PID_FILE=$RABBITMQ_PID_FILE\$" /proc/[0-9]*/environ 2>/dev/null); do
+    file=${file%/environ}
+    [ "${file#/proc/}" = $$ ] || kill -9 "${file#/proc/}"
+done 2>/dev/null
 wait
 [ "$told" -eq 0 ] || rm -rf "$HOME"
 "#;
