@@ -8,7 +8,7 @@ mod second;
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -26,7 +26,7 @@ use crate::broker::Durability;
 use crate::store::{
     Exception, Lease, Located, MessageStore, Page, PageQuery, Projections, Retention, RoomSummary, SharedStore, StoreStatus, Stored,
 };
-use crate::{Analytics, DeadLetters, Error, LogId, MessageId, NodeId, Position, Result, RoomId};
+use crate::{Analytics, DeadLetters, Error, ErrorKind, LogId, MessageId, NodeId, Position, Result, RoomId};
 
 /// What a page weighs besides its messages, and a message besides its body, bytes.
 const PAGE_WEIGHT: usize = 256;
@@ -95,6 +95,9 @@ pub struct CacheStats {
     pub figure_misses: u64,
 }
 
+/// Rooms that lose their pages apart from others when messages are removed.
+const ROOMS: usize = 256;
+
 #[derive(Debug, Default)]
 struct Counters {
     pages: AtomicU64,
@@ -121,6 +124,7 @@ pub struct CachedStore {
     pages: Cache<PageKey, Arc<Page>, foldhash::fast::RandomState>,
     figures: Option<Cache<Question, Figure, foldhash::fast::RandomState>>,
     freshness: Freshness,
+    removals: [AtomicU32; ROOMS],
     counters: Counters,
 }
 
@@ -131,12 +135,14 @@ struct PageKey {
     query: PageQuery,
     /// The log's watermark; `None` for a page that ends before it.
     version: Option<Position>,
+    /// How often messages were removed by this process, here or in a room that counts with this one. Other processes don't see that.
+    removals: u32,
 }
 
 impl PageKey {
     /// As a text that is the same on every node.
     fn text(&self) -> String {
-        let Self { room, query: PageQuery { after, before, start, end, limit, newest }, version } = self;
+        let Self { room, query: PageQuery { after, before, start, end, limit, newest }, version, removals: _ } = self;
         let position = |position: &Option<Position>| position.map_or(String::from("-"), |position| position.to_string());
         let time = |time: &Option<crate::Timestamp>| time.map_or(String::from("-"), |time| time.0.to_string());
         let (after, before, version) = (position(after), position(before), position(version));
@@ -167,7 +173,15 @@ impl CachedStore {
             .build_with_hasher(hasher());
         let figures = |age| Cache::builder().max_capacity(FIGURES).time_to_live(age).build_with_hasher(hasher());
         let figures = (!config.figures.is_zero()).then(|| figures(config.figures));
-        Self { store, second: None, pages, figures, freshness: Freshness::default(), counters: Counters::default() }
+        Self {
+            store,
+            second: None,
+            pages,
+            figures,
+            freshness: Freshness::default(),
+            removals: [const { AtomicU32::new(0) }; ROOMS],
+            counters: Counters::default(),
+        }
     }
 
     /// With a second level behind this process.
@@ -189,6 +203,16 @@ impl CachedStore {
             figure_hits: figures.saturating_sub(figure_misses),
             figure_misses,
         }
+    }
+
+    fn removing(&self) -> Result<&dyn Retention> {
+        let none = || Error::new(ErrorKind::NotFound, "cache", "nothing can be removed from this store");
+        self.store.retention().ok_or_else(none)
+    }
+
+    /// Counts what was removed from `room`.
+    fn removals(&self, room: &RoomId) -> &AtomicU32 {
+        &self.removals[usize::from(LogId::of(room.as_str(), ROOMS as u16).0)]
     }
 
     /// A page that is kept, or is now.
@@ -238,6 +262,21 @@ impl fmt::Debug for CachedStore {
 }
 
 #[async_trait]
+impl Retention for CachedStore {
+    async fn may_remove(&self) -> Result<()> {
+        self.removing()?.may_remove().await
+    }
+
+    async fn remove(&self, lease: &Lease, room: &RoomId, before: crate::Timestamp, limit: usize) -> Result<usize> {
+        let removed = self.removing()?.remove(lease, room, before, limit).await?;
+        if removed > 0 {
+            self.removals(room).fetch_add(1, Relaxed);
+        }
+        Ok(removed)
+    }
+}
+
+#[async_trait]
 impl MessageStore for CachedStore {
     fn identity(&self) -> &str {
         self.store.identity()
@@ -272,7 +311,7 @@ impl MessageStore for CachedStore {
     }
 
     fn retention(&self) -> Option<&dyn Retention> {
-        self.store.retention()
+        self.store.retention().map(|_| self as _)
     }
 
     async fn last_epoch(&self) -> Result<u64> {
@@ -311,7 +350,8 @@ impl MessageStore for CachedStore {
         if query.after.is_some() && query.before.is_some() {
             return self.store.page(log, room, query).await;
         }
-        let key = |version| PageKey { room: room.clone(), query: query.clone(), version };
+        let removals = self.removals(room).load(Relaxed);
+        let key = |version| PageKey { room: room.clone(), query: query.clone(), version, removals };
         if query.before.is_some()
             && let Some(page) = self.pages.get(&key(None)).await
         {

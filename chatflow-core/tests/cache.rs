@@ -25,8 +25,13 @@ fn cached(store: Arc<dyn MessageStore>) -> CachedStore {
     CachedStore::new(store, &CacheConfig::default())
 }
 
+/// Whose figures are counted for everybody who asks: what the suites compare must not be a moment old.
+fn exact(store: Arc<dyn MessageStore>) -> CachedStore {
+    CachedStore::new(store, &CacheConfig::default().with_figures(Duration::ZERO))
+}
+
 async fn memory_() -> Subject {
-    Subject::new(Arc::new(cached(Arc::new(MemoryStore::new()))))
+    Subject::new(Arc::new(exact(Arc::new(MemoryStore::new()))))
 }
 
 async fn sqlite_() -> Subject {
@@ -34,18 +39,12 @@ async fn sqlite_() -> Subject {
     let path = folder.path().join("history.db");
     let open = move || {
         let path = path.clone();
-        async move { Arc::new(cached(Arc::new(SqliteStore::open(SqliteConfig::new(path)).await.unwrap()))) as Arc<dyn MessageStore> }
+        async move { Arc::new(exact(Arc::new(SqliteStore::open(SqliteConfig::new(path)).await.unwrap()))) as Arc<dyn MessageStore> }
     };
     Subject::new(open().await).reopening(open).keeping(folder)
 }
 
-/// Whose figures are counted for everybody who asks: what the suite compares must not be a moment old.
-async fn counting_anew() -> Subject {
-    let config = CacheConfig::default().with_figures(Duration::ZERO);
-    Subject::new(Arc::new(CachedStore::new(Arc::new(MemoryStore::new()), &config)))
-}
-
-chatflow_core::analytics_suite!(analytics, counting_anew);
+chatflow_core::analytics_suite!(analytics, memory_);
 chatflow_core::store_suite!(memory, memory_);
 chatflow_core::store_suite!(sqlite, sqlite_);
 
