@@ -114,8 +114,8 @@ struct Counters {
 /// A page is kept under the watermark that its log had when it was read. Whoever asks for the newest page learns the log's watermark first,
 /// by a look that began after they asked (one look for all who wait), and gets a page that holds everything up to there: what was
 /// committed before, on whichever node, is in it. A commit drops nothing; it makes the old page one that nobody asks for any more. Pages
-/// that end before the watermark can't change but by losing what is old ([`Retention`]), and need no look: what was removed may be shown for
-/// ten minutes more, twice that with a second level. Figures are as old as [`CacheConfig::figures`] allows, and say so.
+/// that end before the watermark can't change but by losing what is old ([`Retention`]), and need no look: what another process removed may be
+/// shown for ten minutes more, and with a second level what any process removed, for twice that. Figures are as old as [`CacheConfig::figures`] allows, and say so.
 ///
 /// Commits, leases and look-ups by id go to the store, as do pages between two positions, which nobody asks for twice.
 pub struct CachedStore {
@@ -135,7 +135,7 @@ struct PageKey {
     query: PageQuery,
     /// The log's watermark; `None` for a page that ends before it.
     version: Option<Position>,
-    /// How often messages were removed by this process, here or in a room that counts with this one. Other processes don't see that.
+    /// How often messages were removed through this store, from this room or one that counts with it. The second level does not know.
     removals: u32,
 }
 
