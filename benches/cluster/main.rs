@@ -92,7 +92,7 @@ async fn run(args: &Args) -> u8 {
     let code = u8::try_from(status.code().unwrap_or(1)).unwrap_or(1);
     figures::caches(&cluster).await;
     let same = if args.keeps_history() { same::histories(&cluster).await } else { true };
-    if !same || store.is_some() && !figures::agree(&cluster, options(0)).await {
+    if !same || store.is_some() && !figures::agree(cluster, options(0)).await {
         return 1;
     }
     code
