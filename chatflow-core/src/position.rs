@@ -36,7 +36,7 @@ impl Position {
     }
 
     /// The last position before this one, whether anything stands there or not; `None` before zero.
-    #[cfg(any(feature = "cache", feature = "sqlite", feature = "postgres", feature = "mysql"))]
+    #[cfg(any(test, feature = "cache", feature = "sqlite", feature = "postgres", feature = "mysql"))]
     pub(crate) const fn previous(self) -> Option<Self> {
         match (self.epoch, self.offset) {
             (0, 0) => None,

@@ -32,7 +32,7 @@ impl Engine {
     /// When dropped, the message may or may not be published, and the letter may still be there: replay it again.
     ///
     /// # Errors
-    /// As of [`publish`](Self::publish), with [`ErrorKind::Corrupt`] for an entry that is no message; the letter stays. A message that the
+    /// As of [`publish`](Self::publish), with [`Corrupt`](crate::ErrorKind::Corrupt) for an entry that is no message; the letter stays. A message that the
     /// history refuses again is a letter of another place by then, in place of this one.
     pub async fn replay(&self, letter: &DeadLetter) -> Result<Published, PublishError> {
         let message = Message::decode(letter.entry.clone())?;

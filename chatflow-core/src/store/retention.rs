@@ -3,7 +3,9 @@
 use async_trait::async_trait;
 
 use super::{Lease, MessageStore};
-use crate::{Position, Result, RoomId, Timestamp};
+#[cfg(any(test, feature = "sqlite", feature = "postgres", feature = "mysql"))]
+use crate::Position;
+use crate::{Result, RoomId, Timestamp};
 
 /// A [`MessageStore`] from which old messages can be removed.
 ///
@@ -44,6 +46,7 @@ pub(super) fn removable(times: &[Timestamp], before: Timestamp, limit: usize) ->
 
 /// Where the history of a room begins, whose log `began` there and lost nothing to retention after `removed`, and whose own
 /// oldest message stands at `oldest`.
+#[cfg(any(test, feature = "sqlite", feature = "postgres", feature = "mysql"))]
 pub(super) fn since(began: Position, removed: Option<Position>, oldest: Option<Position>) -> Position {
     // A room without a message never had one: its newest stays.
     let gone = removed.zip(oldest).map(|(removed, oldest)| removed.min(oldest.previous().unwrap_or(Position::ZERO)));

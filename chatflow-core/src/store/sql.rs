@@ -8,7 +8,9 @@ use std::time::Duration;
 
 pub use config::DatabaseConfig;
 pub(super) use pools::{Dialect, Lent, Pools};
-pub(super) use rows::{News, exceptions, fresh, news};
+#[cfg(feature = "mysql")]
+pub(super) use rows::News;
+pub(super) use rows::{exceptions, fresh, news};
 
 use super::{Page, PageQuery};
 use crate::{Error, ErrorKind, LogId, Position, Result, RoomId};
