@@ -1,7 +1,9 @@
 //! A store with a cache in front of what is read most: the newest pages of rooms, older pages, and figures.
 
 mod freshness;
+mod pages;
 mod question;
+mod recent;
 #[cfg(feature = "redis")]
 mod redis;
 mod second;
@@ -20,7 +22,9 @@ pub use self::redis::RedisCache;
 pub use self::second::SecondLevel;
 
 use self::freshness::Freshness;
+use self::pages::{Oldest, PageKey};
 use self::question::{Figure, Question};
+use self::recent::Recent;
 use crate::accounts::Accounts;
 use crate::broker::Durability;
 use crate::store::{
@@ -31,9 +35,6 @@ use crate::{Analytics, DeadLetters, Error, ErrorKind, LogId, MessageId, NodeId, 
 /// What a page weighs besides its messages, and a message besides its body, bytes.
 const PAGE_WEIGHT: usize = 256;
 const MESSAGE_WEIGHT: usize = 256;
-
-/// How long a page is kept, however often it is asked for: a history may remove what is old.
-const OLDEST: Duration = Duration::from_secs(600);
 
 /// The most figures that are kept. Each is a page of names and numbers at the most.
 const FIGURES: u64 = 4_096;
@@ -111,9 +112,10 @@ struct Counters {
 /// and figures for a moment. Whatever many ask for at once is read once.
 ///
 /// # Never stale
-/// A page is kept under the watermark that its log had when it was read. Whoever asks for the newest page learns the log's watermark first,
+/// A page is kept with the watermark that its log had when it was read. Whoever asks for the newest page learns the log's watermark first,
 /// by a look that began after they asked (one look for all who wait), and gets a page that holds everything up to there: what was
-/// committed before, on whichever node, is in it. A commit drops nothing; it makes the old page one that nobody asks for any more. Pages
+/// committed before, on whichever node, is in it. A commit drops nothing: the newest page of a room grows, when it is asked for again, by
+/// what came since, out of the last commits through this process (512 rows and 1 MiB of each log) or out of the store. Pages
 /// that end before the watermark can't change but by losing what is old ([`Retention`]), and need no look: what another process removed may be
 /// shown for ten minutes more, and with a second level what any process removed, for twice that. Figures are as old as [`CacheConfig::figures`] allows, and say so.
 ///
@@ -124,37 +126,9 @@ pub struct CachedStore {
     pages: Cache<PageKey, Arc<Page>, foldhash::fast::RandomState>,
     figures: Option<Cache<Question, Figure, foldhash::fast::RandomState>>,
     freshness: Freshness,
+    recent: Recent,
     removals: [AtomicU32; ROOMS],
     counters: Counters,
-}
-
-/// Which page, as of when.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-struct PageKey {
-    room: RoomId,
-    query: PageQuery,
-    /// The log's watermark; `None` for a page that ends before it.
-    version: Option<Position>,
-    /// How often messages were removed through this store, from this room or one that counts with it. The second level does not know.
-    removals: u32,
-}
-
-impl PageKey {
-    /// As a text that is the same on every node.
-    fn text(&self) -> String {
-        let Self { room, query: PageQuery { after, before, start, end, limit, newest }, version, removals: _ } = self;
-        let position = |position: &Option<Position>| position.map_or(String::from("-"), |position| position.to_string());
-        let time = |time: &Option<crate::Timestamp>| time.map_or(String::from("-"), |time| time.0.to_string());
-        let (after, before, version) = (position(after), position(before), position(version));
-        format!("{room}/{after}/{before}/{}/{}/{limit}/{newest}/{version}", time(start), time(end))
-    }
-}
-
-/// Why a page was read and is not kept.
-enum NotKept {
-    Failed(Error),
-    /// A replica that has not come as far as the log.
-    Behind(Page),
 }
 
 impl CachedStore {
@@ -169,7 +143,7 @@ impl CachedStore {
             .max_capacity(config.bytes)
             .weigher(weight)
             .time_to_idle(config.idle)
-            .time_to_live(OLDEST)
+            .expire_after(Oldest)
             .build_with_hasher(hasher());
         let figures = |age| Cache::builder().max_capacity(FIGURES).time_to_live(age).build_with_hasher(hasher());
         let figures = (!config.figures.is_zero()).then(|| figures(config.figures));
@@ -179,6 +153,7 @@ impl CachedStore {
             pages,
             figures,
             freshness: Freshness::default(),
+            recent: Recent::default(),
             removals: [const { AtomicU32::new(0) }; ROOMS],
             counters: Counters::default(),
         }
@@ -213,40 +188,6 @@ impl CachedStore {
     /// Counts what was removed from `room`.
     fn removals(&self, room: &RoomId) -> &AtomicU32 {
         &self.removals[usize::from(LogId::of(room.as_str(), ROOMS as u16).0)]
-    }
-
-    /// A page that is kept, or is now.
-    async fn keep(&self, log: LogId, key: PageKey) -> Result<Page> {
-        self.counters.pages.fetch_add(1, Relaxed);
-        let name = key.clone();
-        match self.pages.try_get_with(key, self.find(log, name)).await.as_deref() {
-            Ok(page) => Ok(page.clone()),
-            Err(error) => match &**error {
-                NotKept::Behind(page) => Ok(page.clone()),
-                NotKept::Failed(error) => Err(again(error)),
-            },
-        }
-    }
-
-    /// A page that is not in this process.
-    async fn find(&self, log: LogId, key: PageKey) -> Result<Arc<Page>, NotKept> {
-        let second = self.second.as_ref().map(|second| (second, format!("{}/{}", self.store.identity(), key.text())));
-        if let Some((second, name)) = &second
-            && let Some(page) = second.get(name).await.and_then(|bytes| second::decode(&key.room, bytes))
-        {
-            self.counters.second_hits.fetch_add(1, Relaxed);
-            return Ok(Arc::new(page));
-        }
-        self.counters.page_misses.fetch_add(1, Relaxed);
-        let page = self.store.page(log, &key.room, &key.query).await.map_err(NotKept::Failed)?;
-        let reaches = key.version.or(key.query.before.and_then(Position::previous)).unwrap_or_default();
-        if page.through < reaches {
-            return Err(NotKept::Behind(page));
-        }
-        if let Some((second, name)) = &second {
-            second.put(name, second::encode(&page)).await;
-        }
-        Ok(Arc::new(page))
     }
 }
 
@@ -331,7 +272,9 @@ impl MessageStore for CachedStore {
     }
 
     async fn commit(&self, lease: &Lease, batch: &[Stored], through: Position) -> Result<Vec<(usize, Exception)>> {
-        self.store.commit(lease, batch, through).await
+        let exceptions = self.store.commit(lease, batch, through).await?;
+        self.recent.committed(lease.log, lease.through, batch, through, &exceptions);
+        Ok(exceptions)
     }
 
     async fn skip(&self, lease: &Lease, to: Position) -> Result<()> {
@@ -351,7 +294,7 @@ impl MessageStore for CachedStore {
             return self.store.page(log, room, query).await;
         }
         let removals = self.removals(room).load(Relaxed);
-        let key = |version| PageKey { room: room.clone(), query: query.clone(), version, removals };
+        let key = |version| PageKey { log, room: room.clone(), query: query.clone(), version, removals };
         if query.before.is_some()
             && let Some(page) = self.pages.get(&key(None)).await
         {
@@ -361,8 +304,9 @@ impl MessageStore for CachedStore {
         let watermark = self.freshness.watermark(&*self.store, log).await?;
         match query.before {
             Some(before) if before > watermark => self.store.page(log, room, query).await,
-            Some(_) => self.keep(log, key(None)).await,
-            None => self.keep(log, key(Some(watermark))).await,
+            Some(_) => self.keep(key(None)).await,
+            None if *query == PageQuery::latest(query.limit) => self.newest(key(None), watermark).await,
+            None => self.keep(key(Some(watermark))).await,
         }
     }
 

@@ -217,8 +217,13 @@ impl Engine {
     /// The JSON object that members see of a stored message.
     pub fn show(&self, stored: &Stored) -> Bytes {
         let mut out = BytesMut::new();
-        self.inner.codec.broadcast(&stored.message, stored.position, &mut out);
+        self.show_in(stored, &mut out);
         out.freeze()
+    }
+
+    /// The same behind what is in `out`.
+    pub fn show_in(&self, stored: &Stored, out: &mut BytesMut) {
+        self.inner.codec.broadcast(&stored.message, stored.position, out);
     }
 
     /// A page of a room's history.

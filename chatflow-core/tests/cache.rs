@@ -15,11 +15,12 @@ use bytes::Bytes;
 use chatflow_core::analytics::Minutes;
 use chatflow_core::cache::{CacheConfig, CachedStore, RedisCache, SecondLevel};
 use chatflow_core::conformance::store::{LOG, Subject, at, batch, room};
-use chatflow_core::store::{MemoryStore, SqliteConfig, SqliteStore};
-use chatflow_core::{Analytics, MessageStore, NodeId, PageQuery};
-use chatflow_testkit::{Redis, Service};
+use chatflow_core::store::{DatabaseConfig, MemoryStore, PostgresStore, SqliteConfig, SqliteStore};
+use chatflow_core::{Analytics, LogId, MessageStore, NodeId, PageQuery, Position};
+use chatflow_testkit::{Postgres, Redis, Service, needs};
 use faulty::Faulty;
 use futures::future::join_all;
+use proptest::prelude::*;
 
 fn cached(store: Arc<dyn MessageStore>) -> CachedStore {
     CachedStore::new(store, &CacheConfig::default())
@@ -99,6 +100,36 @@ async fn a_page_holds_what_was_committed_before_it_was_asked_for_on_whichever_no
     assert!(reader.stats().page_hits + reader.stats().second_hits > 0, "it is of use");
 }
 
+/// The same in a database, where one look is for all logs.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nodes_on_one_database_show_what_either_has_committed() {
+    needs!(Postgres);
+    let database = Service::start_new(Postgres::new()).await;
+    let open = || async { cached(Arc::new(PostgresStore::open(DatabaseConfig::new(database.url())).await.unwrap())) };
+    let (one, other) = (open().await, open().await);
+    let logs = [LogId(1), LogId(2)];
+    let (names, rooms, latest) = (["a", "b"], [room("a"), room("b")], PageQuery::latest(3));
+    let nobody = one.page(LogId(7), &room("c"), &PageQuery::latest(1)).await.unwrap();
+    assert_eq!((nobody.messages.len(), nobody.through), (0, Position::ZERO));
+    let holder = NodeId::from_static("one");
+    let leases = [one.claim(logs[0], &holder).await.unwrap(), one.claim(logs[1], &holder).await.unwrap()];
+    for offset in 1..=30 {
+        for n in [0, 1] {
+            let follows = if offset == 1 { leases[n].clone() } else { leases[n].at(at(offset - 1)) };
+            one.commit(&follows, &batch(names[n], offset..=offset), at(offset)).await.unwrap();
+        }
+        for node in [&one, &other] {
+            let shown = join_all([0, 1].map(|n| node.page(logs[n], &rooms[n], &latest))).await;
+            for page in shown.into_iter().map(Result::unwrap) {
+                assert_eq!((page.through, page.messages.last().unwrap().position), (at(offset), at(offset)));
+                assert_eq!(page.messages.len() as u64, offset.min(3));
+            }
+        }
+    }
+    let misses = (one.stats().page_misses, other.stats().page_misses);
+    assert_eq!(misses, (3, 60), "the writer's grow by what it commits, the other's by what it reads");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_many_ask_for_at_once_is_read_once() {
     let store = Arc::new(Faulty::default());
@@ -123,6 +154,103 @@ async fn what_many_ask_for_at_once_is_read_once() {
     assert_eq!(cache.page(LOG, &room("a"), &older).await.unwrap(), first);
     assert_eq!(store.pages.load(SeqCst), read);
     assert_eq!(cache.page(LOG, &room("a"), &PageQuery::latest(1)).await.unwrap().messages[0].position, at(301));
+}
+
+#[tokio::test]
+async fn the_newest_page_grows_by_what_its_own_node_commits_without_being_read_again() {
+    let store = Arc::new(Faulty::default());
+    let cache = cached(store.clone());
+    let lease = cache.claim(LOG, &NodeId::from_static("a")).await.unwrap();
+    cache.commit(&lease, &batch("a", 1..=8), at(8)).await.unwrap();
+    let newest = || async { cache.page(LOG, &room("a"), &PageQuery::latest(5)).await.unwrap() };
+    let first = newest().await;
+    for offset in 9..=600 {
+        let rows = batch(if offset % 3 == 0 { "a" } else { "b" }, offset..=offset);
+        cache.commit(&lease.at(at(offset - 1)), &rows, at(offset)).await.unwrap();
+        let page = newest().await;
+        assert_eq!(page.through, at(offset));
+        assert_eq!(page, store.store.page(LOG, &room("a"), &PageQuery::latest(5)).await.unwrap());
+    }
+    assert!(first.more && store.pages.load(SeqCst) == 1, "read once");
+
+    // What another node commits is read, and nothing that is there already.
+    store.commit(&lease.at(at(600)), &batch("a", 601..=602), at(602)).await.unwrap();
+    store.last_after.lock().take();
+    assert_eq!(newest().await.messages.last().unwrap().position, at(602));
+    assert_eq!((store.pages.load(SeqCst), *store.last_after.lock()), (2, Some(at(600))));
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    /// A node commits so many messages into each room in turn, through its cache; another node's lease ends.
+    Commit { node: usize, rows: usize },
+    /// A node is asked for the newest messages of a room.
+    Ask { node: usize, room: usize, limit: usize },
+    /// All but so many messages of a room are removed by a node.
+    Remove { node: usize, room: usize, keep: usize },
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let step = prop_oneof![
+        4 => (0..2_usize, 0..9_usize).prop_map(|(node, rows)| Step::Commit { node, rows }),
+        6 => (0..2_usize, 0..2_usize, 1..7_usize).prop_map(|(node, room, limit)| Step::Ask { node, room, limit }),
+        1 => (0..2_usize, 0..2_usize, 1..4_usize).prop_map(|(node, room, keep)| Step::Remove { node, room, keep }),
+    ];
+    prop::collection::vec(step, 1..80)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+
+    /// Two nodes write one history in turn and remove from it; what either shows is what the store has.
+    #[test]
+    fn the_newest_pages_of_two_nodes_are_those_of_the_store(steps in steps(), shares in any::<bool>()) {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(async {
+            let (store, second) = (Arc::new(MemoryStore::new()), Arc::new(Shared::default()));
+            let node = || if shares { cached(store.clone()).with_second_level(second.clone()) } else { cached(store.clone()) };
+            let nodes = [node(), node()];
+            let names = [room("a"), room("b")];
+            let (mut through, mut lease, mut holder) = (0_u64, None, 0);
+            let mut removed = [false; 2];
+            for step in steps {
+                match step {
+                    Step::Commit { node, rows } => {
+                        if lease.is_none() || holder != node {
+                            holder = node;
+                            lease = Some(nodes[node].claim(LOG, &NodeId::from(node.to_string())).await.unwrap());
+                        }
+                        let first = through + 1;
+                        through += rows as u64;
+                        let rows: Vec<_> = (first..=through).flat_map(|at| batch(["a", "b"][at as usize % 2], at..=at)).collect();
+                        let held = lease.as_ref().unwrap().at(if first == 1 { Position::ZERO } else { at(first - 1) });
+                        nodes[node].commit(&held, &rows, at(through)).await.unwrap();
+                    }
+                    Step::Ask { node, room, limit } => {
+                        let query = PageQuery::latest(limit);
+                        let mut shown = nodes[node].page(LOG, &names[room], &query).await.unwrap();
+                        let is = store.page(LOG, &names[room], &query).await.unwrap();
+                        if removed[1 - node] || removed[node] && shares {
+                            // What other processes removed may be shown for a while, and what any has while they share what they read.
+                            let oldest = is.messages.first().map(|stored| stored.position);
+                            shown.messages.retain(|stored| Some(stored.position) >= oldest);
+                            shown.more = is.more;
+                            shown.since = is.since;
+                        }
+                        assert_eq!(shown, is);
+                    }
+                    Step::Remove { node, room, keep } => {
+                        let rows = store.page(LOG, &names[room], &PageQuery::latest(keep)).await.unwrap();
+                        if let (Some(lease), Some(first)) = (lease.as_ref().filter(|_| holder == node), rows.messages.first()) {
+                            let held = lease.at(at(through));
+                            let retention = nodes[node].retention().unwrap();
+                            removed[node] |= retention.remove(&held, &names[room], first.message.at, 1_000).await.unwrap() > 0;
+                        }
+                    }
+                }
+            }
+        });
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -6,28 +6,16 @@ use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use parking_lot::RwLock;
 use tokio::sync::Mutex;
 
+use crate::store::Mark;
 use crate::{LogId, MessageStore, Position, Result};
 
 /// Watermarks, each by a look that began after it was asked for.
 #[derive(Debug, Default)]
 pub(super) struct Freshness {
-    /// One for each log, as soon as somebody asks; there are as many as the broker has.
-    logs: RwLock<Vec<Arc<Log>>>,
-}
-
-#[derive(Debug, Default)]
-struct Log {
-    /// Counts who asks.
-    asked: AtomicU64,
-    /// Whoever holds it looks; the others wait, and find that it was for them.
-    last: Mutex<Look>,
-}
-
-#[derive(Debug, Default)]
-struct Look {
-    /// It began after this many had asked.
-    after: u64,
-    found: Position,
+    /// All logs of a store that nodes share, in one question: an answer is a way over the network, however much is in it.
+    marks: Looks<Vec<Mark>>,
+    /// Each log of any other store, as soon as somebody asks; there are as many as the broker has.
+    logs: RwLock<Vec<Arc<Looks<Position>>>>,
 }
 
 impl Freshness {
@@ -39,18 +27,16 @@ impl Freshness {
     /// # Errors
     /// The store's.
     pub(super) async fn watermark(&self, store: &dyn MessageStore, log: LogId) -> Result<Position> {
-        let known = self.log(log);
-        let turn = known.asked.fetch_add(1, SeqCst) + 1;
-        let mut last = known.last.lock().await;
-        if last.after < turn {
-            let after = known.asked.load(SeqCst);
-            let found = store.watermark(log).await?;
-            *last = Look { after, found };
+        match store.shared() {
+            Some(shared) => {
+                let of = |marks: &Vec<Mark>| marks.iter().find(|mark| mark.log == log).map_or(Position::ZERO, |mark| mark.through);
+                self.marks.look(shared.marks(), of).await
+            }
+            None => self.log(log).look(store.watermark(log), |through| *through).await,
         }
-        Ok(last.found)
     }
 
-    fn log(&self, log: LogId) -> Arc<Log> {
+    fn log(&self, log: LogId) -> Arc<Looks<Position>> {
         let index = usize::from(log.0);
         if let Some(log) = self.logs.read().get(index) {
             return Arc::clone(log);
@@ -60,5 +46,35 @@ impl Freshness {
             logs.resize_with(index + 1, Arc::default);
         }
         Arc::clone(&logs[index])
+    }
+}
+
+/// Looks at the same thing, one at a time.
+#[derive(Debug, Default)]
+struct Looks<T> {
+    /// Counts who asks.
+    asked: AtomicU64,
+    /// Whoever holds it looks; the others wait, and find that it was for them.
+    last: Mutex<Look<T>>,
+}
+
+#[derive(Debug, Default)]
+struct Look<T> {
+    /// It began after this many had asked.
+    after: u64,
+    found: T,
+}
+
+impl<T> Looks<T> {
+    /// What `read` makes of a look that began after this was called, by whomever.
+    async fn look<R>(&self, look: impl Future<Output = Result<T>>, read: impl FnOnce(&T) -> R) -> Result<R> {
+        let turn = self.asked.fetch_add(1, SeqCst) + 1;
+        let mut last = self.last.lock().await;
+        if last.after < turn {
+            let after = self.asked.load(SeqCst);
+            let found = look.await?;
+            *last = Look { after, found };
+        }
+        Ok(read(&last.found))
     }
 }

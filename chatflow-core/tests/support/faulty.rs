@@ -35,6 +35,8 @@ pub struct Faulty {
     pub reading: AtomicUsize,
     pub most_reading: AtomicUsize,
     pub pages: AtomicUsize,
+    /// Behind which position the last page was asked for.
+    pub last_after: parking_lot::Mutex<Option<Position>>,
     pub no_accounts: bool,
 }
 
@@ -177,6 +179,7 @@ impl MessageStore for Faulty {
         let reading = self.reading.fetch_add(1, SeqCst) + 1;
         self.most_reading.fetch_max(reading, SeqCst);
         self.pages.fetch_add(1, SeqCst);
+        *self.last_after.lock() = query.after;
         // As long as others want to, so that they meet.
         tokio::task::yield_now().await;
         let page = if self.lags.load(SeqCst) { Ok(Page::default()) } else { self.store.page(log, room, query).await };

@@ -54,14 +54,15 @@ impl Cursors {
 
 /// The messages exactly as they were broadcast: their bytes are not taken apart and put together again.
 pub(super) fn body(app: &App, messages: &[Stored], cursors: &Cursors) -> Json {
-    let shown: Vec<_> = messages.iter().map(|stored| app.engine.show(stored)).collect();
-    let mut out = BytesMut::with_capacity(192 + shown.iter().map(|message| message.len() + 1).sum::<usize>());
+    // About what a message has besides its text.
+    let fields = 384;
+    let mut out = BytesMut::with_capacity(192 + messages.iter().map(|stored| stored.message.body.len() + fields).sum::<usize>());
     out.put_slice(br#"{"messages":["#);
-    for (index, message) in shown.iter().enumerate() {
+    for (index, message) in messages.iter().enumerate() {
         if index > 0 {
             out.put_u8(b',');
         }
-        out.put_slice(message);
+        app.engine.show_in(message, &mut out);
     }
     // A cursor has no character that JSON escapes.
     let text = |cursor: &Option<String>| cursor.as_ref().map_or("null".to_owned(), |cursor| format!("\"{cursor}\""));
