@@ -3,10 +3,13 @@
 
 #![allow(clippy::unwrap_used)]
 
+use std::fs;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use chatflow_testkit::{Disk, Habit, History, Ledger, Member, Options, Publisher, Refusals, Server, eventually, eventually_async, http};
+use chatflow_testkit::{Disk, Habit, History, Ledger, MariaDb, Member, Options, Postgres, Publisher, Refusals, Server, Service};
+use chatflow_testkit::{eventually, eventually_async, http, needs};
 
 const ROOMS: usize = 3;
 const ENTRIES: usize = 64;
@@ -17,15 +20,49 @@ const TIMES: usize = 3;
 /// What G8 promises.
 const WHOLE_AGAIN: Duration = Duration::from_secs(5);
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_full_disk_refuses_publishers_and_loses_nothing() {
-    if let Some(missing) = Disk::missing() {
-        return eprintln!("SKIPPED, {missing}");
+/// A disk of so many MiB; `None` where there can't be one.
+fn disk(mib: u32) -> Option<Disk> {
+    match Disk::missing() {
+        Some(missing) => {
+            eprintln!("SKIPPED, {missing}");
+            None
+        }
+        None => Some(Disk::of(mib)),
     }
-    let disk = Disk::of(64);
+}
+
+/// A folder on it, for a database that is another user.
+fn folder(disk: &Disk) -> PathBuf {
+    let folder = disk.path().join("tables");
+    fs::create_dir(&folder).unwrap();
+    folder
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_disk_of_sqlite_refuses_publishers_and_loses_nothing() {
+    let Some(disk) = disk(64) else { return };
+    is_full_for_a_while(&disk, &format!("sqlite:{}", disk.path().join("history.db").display())).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_disk_of_postgres_refuses_publishers_and_loses_nothing() {
+    needs!(Postgres);
+    let Some(disk) = disk(64) else { return };
+    let database = Service::start_new(Postgres::new().tables_in(folder(&disk))).await;
+    is_full_for_a_while(&disk, &database.url()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_disk_of_mariadb_refuses_publishers_and_loses_nothing() {
+    needs!(MariaDb);
+    let Some(disk) = disk(64) else { return };
+    let database = Service::start_new(MariaDb::new().tables_in(folder(&disk))).await;
+    is_full_for_a_while(&disk, &database.url()).await;
+}
+
+async fn is_full_for_a_while(disk: &Disk, store: &str) {
     let rooms: Vec<_> = (0..ROOMS).map(|n| format!("room{n}")).collect();
-    let store = format!("sqlite:{}", disk.path().join("history.db").display());
-    let mut server = Server::start(Options::new().store(&store).set("broker.entries", ENTRIES));
+    let mut server = Server::start(Options::new().store(store).set("broker.entries", ENTRIES).set("store.lease", "2s"));
     let (ledger, refusals) = (Arc::new(Ledger::default()), Refusals::default());
     let members: Vec<_> =
         (0..2 * ROOMS).map(|n| Member::spawn(server.address, &rooms[n % ROOMS], &format!("member{n}"), Habit::Stays)).collect();

@@ -1,8 +1,10 @@
 //! MariaDB, one server.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -36,11 +38,13 @@ pub struct MariaDb {
     port: Port,
     /// Arguments of `mariadbd`.
     arguments: Vec<String>,
+    /// Where its tables are, if not with the rest.
+    tables: Option<PathBuf>,
 }
 
 impl Default for MariaDb {
     fn default() -> Self {
-        let mariadb = Self { port: Port::free(), arguments: vec!["--skip-name-resolve".to_owned()] };
+        let mariadb = Self { port: Port::free(), arguments: vec!["--skip-name-resolve".to_owned()], tables: None };
         mariadb.set("max_connections", "200").set("innodb_buffer_pool_size", "128M").set("bind_address", "127.0.0.1")
     }
 }
@@ -56,6 +60,12 @@ impl MariaDb {
     pub fn set(mut self, key: &str, value: &str) -> Self {
         self.arguments.push(format!("--{key}={value}"));
         self
+    }
+
+    /// With the tables of its database in a folder, perhaps of a disk that is soon full; all else of it stays where it is.
+    #[must_use]
+    pub fn tables_in(self, folder: impl Into<PathBuf>) -> Self {
+        Self { tables: Some(folder.into()), ..self }
     }
 }
 
@@ -89,6 +99,12 @@ impl Program for MariaDb {
         command.args(["-c", SCRIPT, "sh"]).arg(&data).arg(format!("--port={}", self.port.number()));
         // The path of a socket may not be long, so it lies under the data and is named from there.
         command.args(["--socket=socket", "--pid-file=pid"]).arg(format!("--init-file={}", init.display())).args(&self.arguments);
+        if let Some(tables) = &self.tables {
+            account::give(tables, &mut command, "mysql");
+            if let Err(error) = symlink(tables, data.join("chatflow")) {
+                assert_eq!(error.kind(), ErrorKind::AlreadyExists);
+            }
+        }
         account::give(&data, &mut command, "mysql");
         vec![command]
     }

@@ -11,11 +11,14 @@ use sqlx::{Connection, PgConnection};
 use tokio::time::timeout;
 
 use super::{Program, account, path_of};
-use crate::Port;
+use crate::{Port, eventually_async};
 
 /// Who may do everything.
 const USER: &str = "chatflow";
 const PASSWORD: &str = "secret";
+
+/// The tablespace of tables that have a place of their own.
+const TABLES: &str = "tables";
 
 /// Makes the data where there are none, and becomes the server. Root may not be that. The password comes as it is: what SCRAM computes
 /// for each connection takes longer than all the rest in a program without optimizations.
@@ -42,11 +45,13 @@ pub struct Postgres {
     arguments: Vec<String>,
     /// The URL of the server that it follows, if it is a replica.
     primary: Option<String>,
+    /// Where its tables are, if not with the rest.
+    tables: Option<PathBuf>,
 }
 
 impl Default for Postgres {
     fn default() -> Self {
-        let postgres = Self { port: Port::free(), arguments: Vec::new(), primary: None };
+        let postgres = Self { port: Port::free(), arguments: Vec::new(), primary: None, tables: None };
         postgres.set("max_connections", "200").set("shared_buffers", "128MB").set("listen_addresses", "127.0.0.1")
     }
 }
@@ -67,6 +72,12 @@ impl Postgres {
     pub fn set(mut self, key: &str, value: &str) -> Self {
         self.arguments.extend(["-c".to_owned(), format!("{key}={value}")]);
         self
+    }
+
+    /// With the tables that are made in a folder, perhaps of a disk that is soon full; all else of it stays where it is.
+    #[must_use]
+    pub fn tables_in(self, folder: impl Into<PathBuf>) -> Self {
+        Self { tables: Some(folder.into()), ..self.set("default_tablespace", TABLES) }
     }
 
     /// The folder of its programs: Debian keeps a folder for each version, none of them in the path.
@@ -106,6 +117,9 @@ impl Program for Postgres {
         command.args(["-c", script, "sh"]).arg(Self::programs().unwrap()).arg(&data).arg(source);
         command.args(["-p", &self.port.number().to_string(), "-c", "unix_socket_directories="]).args(&self.arguments);
         account::give(&data, &mut command, "postgres");
+        if let Some(tables) = &self.tables {
+            account::give(tables, &mut command, "postgres");
+        }
         vec![command]
     }
 
@@ -113,6 +127,15 @@ impl Program for Postgres {
     async fn answers(&self) -> bool {
         let ask = async { PgConnection::connect(&self.url(&self.addresses())).await?.ping().await };
         matches!(timeout(Duration::from_secs(2), ask).await, Ok(Ok(())))
+    }
+
+    async fn found(&self) {
+        let Some(tables) = &self.tables else { return };
+        eventually_async("PostgreSQL answers", self.patience(), || async { self.answers().await.then_some(()) }).await;
+        let mut db = PgConnection::connect(&self.url(&self.addresses())).await.unwrap();
+        let sql = format!("CREATE TABLESPACE {TABLES} LOCATION '{}'", tables.display());
+        sqlx::query(&sql).execute(&mut db).await.unwrap();
+        db.close().await.unwrap();
     }
 
     fn patience(&self) -> Duration {
