@@ -77,20 +77,26 @@ impl CachedStore {
     /// Brings the newest page of a room up to date, and keeps it.
     async fn grow(&self, key: PageKey, least: Position) -> Result<Arc<Page>, NotKept> {
         let mut kept = self.pages.get(&key).await;
-        if kept.is_none() {
+        let mut shared = kept.is_none();
+        if shared {
             // One that is further than its log is of a history that was put back.
             kept = self.find_second(&key).await.filter(|page| page.through <= least);
-            let is_all = kept.as_ref().is_some_and(|page| page.through == least);
-            self.counters.second_hits.fetch_add(is_all.into(), Relaxed);
         }
         let page = match kept {
             Some(page) if page.through >= least => page,
             Some(page) => match self.recent.grown(key.log, &key.room, &page, least, bound(&key.query)) {
                 Some(page) => Arc::new(page),
-                None => self.read_on(&key, &page, least).await?,
+                None => {
+                    shared = false;
+                    self.read_on(&key, &page, least).await?
+                }
             },
-            None => self.read(&key, least).await?,
+            None => {
+                shared = false;
+                self.read(&key, least).await?
+            }
         };
+        self.counters.second_hits.fetch_add(shared.into(), Relaxed);
         self.pages.insert(key, Arc::clone(&page)).await;
         Ok(page)
     }
