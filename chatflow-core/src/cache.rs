@@ -1,6 +1,7 @@
 //! A store with a cache in front of what is read most: the newest pages of rooms, older pages, and figures.
 
 mod freshness;
+mod logs;
 mod pages;
 mod question;
 mod recent;

@@ -1,11 +1,10 @@
 //! How far logs are, asked once for all who want to know.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 
-use parking_lot::RwLock;
 use tokio::sync::Mutex;
 
+use super::logs::Logs;
 use crate::store::Mark;
 use crate::{LogId, MessageStore, Position, Result};
 
@@ -14,8 +13,8 @@ use crate::{LogId, MessageStore, Position, Result};
 pub(super) struct Freshness {
     /// All logs of a store that nodes share, in one question: an answer is a way over the network, however much is in it.
     marks: Looks<Vec<Mark>>,
-    /// Each log of any other store, as soon as somebody asks; there are as many as the broker has.
-    logs: RwLock<Vec<Arc<Looks<Position>>>>,
+    /// Each log of any other store.
+    logs: Logs<Looks<Position>>,
 }
 
 impl Freshness {
@@ -32,20 +31,8 @@ impl Freshness {
                 let of = |marks: &Vec<Mark>| marks.iter().find(|mark| mark.log == log).map_or(Position::ZERO, |mark| mark.through);
                 self.marks.look(shared.marks(), of).await
             }
-            None => self.log(log).look(store.watermark(log), |through| *through).await,
+            None => self.logs.of(log).look(store.watermark(log), |through| *through).await,
         }
-    }
-
-    fn log(&self, log: LogId) -> Arc<Looks<Position>> {
-        let index = usize::from(log.0);
-        if let Some(log) = self.logs.read().get(index) {
-            return Arc::clone(log);
-        }
-        let mut logs = self.logs.write();
-        if logs.len() <= index {
-            logs.resize_with(index + 1, Arc::default);
-        }
-        Arc::clone(&logs[index])
     }
 }
 

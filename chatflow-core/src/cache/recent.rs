@@ -1,10 +1,10 @@
 //! What was committed last through this process: what a newest page that is a moment old lacks.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 
-use parking_lot::{Mutex, RwLock};
+use parking_lot::Mutex;
 
+use super::logs::Logs;
 use crate::store::{Exception, Page, Stored};
 use crate::{LogId, Position, RoomId};
 
@@ -15,8 +15,7 @@ const BYTES: usize = 1 << 20;
 /// The last rows of each log.
 #[derive(Debug, Default)]
 pub(super) struct Recent {
-    /// One for each log, as soon as it is written; there are as many as the broker has.
-    logs: RwLock<Vec<Arc<Mutex<Stretch>>>>,
+    logs: Logs<Mutex<Stretch>>,
 }
 
 /// Rows of a log that follow each other without a gap.
@@ -32,7 +31,7 @@ struct Stretch {
 impl Recent {
     /// Keeps what a commit wrote into `log` up to `through`, whose lease was at `follows`.
     pub(super) fn committed(&self, log: LogId, follows: Position, batch: &[Stored], through: Position, but: &[(usize, Exception)]) {
-        let stretch = self.log(log);
+        let stretch = self.logs.of(log);
         let mut stretch = stretch.lock();
         if through <= stretch.through {
             // Of two commits that were under way at once, the earlier one is told last.
@@ -60,7 +59,7 @@ impl Recent {
 
     /// `page`, the newest of `room`, as it is now, if it is so young that what it lacks is here, up to `least` or further.
     pub(super) fn grown(&self, log: LogId, room: &RoomId, page: &Page, least: Position, limit: usize) -> Option<Page> {
-        let stretch = self.log(log);
+        let stretch = self.logs.of(log);
         let stretch = stretch.lock();
         if page.through < stretch.from || page.through > stretch.through || stretch.through < least {
             return None;
@@ -68,18 +67,6 @@ impl Recent {
         let newer = stretch.rows.partition_point(|stored| stored.position <= page.through);
         let newer = stretch.rows.range(newer..).filter(|stored| stored.message.room == *room);
         Some(behind(page, newer.cloned().collect(), stretch.through, limit))
-    }
-
-    fn log(&self, log: LogId) -> Arc<Mutex<Stretch>> {
-        let index = usize::from(log.0);
-        if let Some(log) = self.logs.read().get(index) {
-            return Arc::clone(log);
-        }
-        let mut logs = self.logs.write();
-        if logs.len() <= index {
-            logs.resize_with(index + 1, Arc::default);
-        }
-        Arc::clone(&logs[index])
     }
 }
 
@@ -170,7 +157,7 @@ mod tests {
         for from in (30..2_000).step_by(5) {
             commit(&recent, from);
         }
-        let rows = recent.log(LOG).lock().rows.len();
+        let rows = recent.logs.of(LOG).lock().rows.len();
         assert_eq!(rows, ROWS);
         assert_eq!(grown(&recent, &page([25], false, 25), 2_000, 9), None, "too old");
         assert_eq!(grown(&recent, &page([], false, 1_488), 2_000, 1), Some(page([1_999], true, 2_000)));
