@@ -11,7 +11,8 @@ use crate::{MessageId, Position, Timestamp};
 ///
 /// It depends on those entries alone, so every node that folds the log comes to the same result, whenever it began. What it has forgotten,
 /// or never saw because the node was not there, the history knows: it is asked for ids that may be that [old](Self::recall), and the
-/// result is again the same for every node that keeps a history.
+/// result is again the same for every node that keeps a history. So that asking never means waiting for a history that is behind, what
+/// it does not have is remembered longer, up to twice as many.
 #[derive(Debug)]
 pub(crate) struct Dedup {
     seen: HashMap<MessageId, First, foldhash::fast::RandomState>,
@@ -22,6 +23,8 @@ pub(crate) struct Dedup {
     window: Duration,
     /// What stands after this is remembered.
     since: Position,
+    /// What stands up to here can be asked for.
+    settled: Position,
 }
 
 /// The first copy of a message: where it stands, and what it says.
@@ -61,12 +64,18 @@ fn hash(room: &str) -> u64 {
 
 impl Dedup {
     pub(crate) fn new(most: usize, window: Duration) -> Self {
-        Self { seen: HashMap::default(), order: VecDeque::new(), entries: 0, most, window, since: Position::ZERO }
+        Self { seen: HashMap::default(), order: VecDeque::new(), entries: 0, most, window, since: Position::ZERO, settled: Position::MAX }
     }
 
     /// The log goes on after `position`; what stood before it may not have been seen.
     pub(crate) fn begin(&mut self, position: Position) {
         self.since = self.since.max(position);
+    }
+
+    /// What stands up to `through` can be asked for by now, and the rest not yet; before the first call, everything can be, or nothing
+    /// ever will.
+    pub(crate) fn settle(&mut self, through: Position) {
+        self.settled = through;
     }
 
     /// How far back it remembers: everything after this position.
@@ -110,24 +119,25 @@ impl Dedup {
     /// Takes the log's next entry, which is no message.
     pub(crate) fn pass(&mut self) {
         self.entries += 1;
-        while self.order.front().is_some_and(|(entry, ..)| self.entries - entry >= self.most as u64) {
-            self.forget_first();
-        }
+        while self.order.front().is_some_and(|(entry, ..)| self.entries - entry >= self.most as u64) && self.forget_first() {}
     }
 
     fn forget(&mut self, now: Timestamp) {
         let oldest = Timestamp(now.0.saturating_sub(self.window.as_millis() as i64));
-        while self.order.front().is_some_and(|(.., at)| *at < oldest) {
-            self.forget_first();
-        }
+        while self.order.front().is_some_and(|(.., at)| *at < oldest) && self.forget_first() {}
     }
 
-    fn forget_first(&mut self) {
-        if let Some((_, id, _)) = self.order.pop_front()
-            && let Some(forgotten) = self.seen.remove(&id)
-        {
-            self.since = self.since.max(forgotten.position);
+    /// Whether it may be forgotten.
+    fn forget_first(&mut self) -> bool {
+        let Some((entry, id, _)) = self.order.front() else { return false };
+        let position = self.seen.get(id).map_or(Position::ZERO, |first| first.position);
+        if position > self.settled && self.entries - entry < 2 * self.most as u64 {
+            return false;
         }
+        self.seen.remove(id);
+        self.order.pop_front();
+        self.since = self.since.max(position);
+        true
     }
 }
 
@@ -220,6 +230,22 @@ mod tests {
         assert_eq!(dedup.admit(&old, Position::new(1, 17), Some(&located(11, 7))), Some(Exception::Repeat { first }));
         assert_eq!(dedup.admit(&old, Position::new(1, 17), Some(&located(11, 8))), Some(Exception::Conflict { first }));
         assert_eq!(dedup.admit(&old, Position::new(1, 17), Some(&located(17, 7))), None, "the history is ahead");
+    }
+
+    #[test]
+    fn what_the_history_does_not_have_is_remembered_longer_within_a_bound() {
+        let mut dedup = Dedup::new(3, Duration::from_secs(300));
+        dedup.settle(Position::new(1, 2));
+        let say = |dedup: &mut Dedup, id: u128, at| dedup.admit(&message(id, 0, at), Position::new(1, id), None);
+        (1..=5).for_each(|id| assert_eq!(say(&mut dedup, id, 0), None));
+        assert_eq!((dedup.since(), dedup.seen.len()), (Position::new(1, 2), 3), "what the history has is forgotten as ever");
+        say(&mut dedup, 6, 400_000);
+        assert_eq!((dedup.since(), dedup.seen.len()), (Position::new(1, 2), 4), "the rest is not: neither by count nor by time");
+        (7..=20).for_each(|id| assert_eq!(say(&mut dedup, id, 400_000), None));
+        assert_eq!((dedup.since(), dedup.seen.len()), (Position::new(1, 14), 6), "twice as many at most");
+        dedup.settle(Position::new(1, 19));
+        say(&mut dedup, 21, 400_000);
+        assert_eq!((dedup.since(), dedup.seen.len()), (Position::new(1, 18), 3));
     }
 
     #[test]

@@ -100,6 +100,17 @@ impl Changes {
     }
 }
 
+/// How short of memory a registry is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Pressure {
+    /// There is room.
+    None,
+    /// Publishers should be refused. What was taken from them by now still fits.
+    High,
+    /// [`advance`](RoomRegistry::advance) should wait.
+    Full,
+}
+
 /// The rooms of one node: their members, and the frames that are on their way to them.
 ///
 /// # Guarantees
@@ -111,6 +122,8 @@ impl Changes {
 /// 4. **Bounds.** What waits for a member whose socket is full is bounded; the slow-member policy says what happens beyond.
 ///    A member whose socket takes what it is given is never cut off, however much there is to give.
 /// 5. **Fairness.** Rooms with news are served in turn, and a turn is bounded.
+/// 6. **Memory.** What it holds beyond its budget goes once members have been given it and the history has it, whether or not more
+///    comes: the [`pressure`](Self::pressure) falls again.
 pub trait RoomRegistry: Debug + Send + Sync + 'static {
     /// The node stands at `progress` in `log`: nothing before it will come. If that is not where it stood before, members
     /// of the log's rooms are told to come back (1012).
@@ -155,8 +168,8 @@ pub trait RoomRegistry: Debug + Send + Sync + 'static {
     /// Who came, changed name or went since this was called before. Called four times a second.
     fn changes(&self) -> Vec<Changes>;
 
-    /// Whether it holds more than it can write soon: `advance` should wait, so that publishers are refused in the end.
-    fn is_congested(&self) -> bool;
+    /// How much it holds of what members were not given yet, or the history does not have.
+    fn pressure(&self) -> Pressure;
 
     /// Counters and gauges.
     fn stats(&self) -> RegistryStats;

@@ -19,7 +19,7 @@ use crate::dedup::Dedup;
 use crate::notice::{LOG, Notice};
 use crate::presence::Presence;
 use crate::protocol::put_text_frame;
-use crate::registry::{Encoder, RoomRegistry};
+use crate::registry::{Encoder, Pressure, RoomRegistry};
 use crate::stats::Counters;
 use crate::store::Exception;
 use crate::{Codec, Delivery, ErrorKind, Hooks, LogId, Message, MessageId, MessageStore, NodeId, Position, Timestamp};
@@ -193,7 +193,7 @@ impl Relay {
         S: futures::Stream + Unpin,
     {
         loop {
-            let congested = self.registry.is_congested();
+            let congested = self.registry.pressure() == Pressure::Full;
             let gated = matches!(self.gate, Gate::Committed(_));
             let news = match &mut self.gate {
                 Gate::Committed(news) | Gate::Accepted(_, Some(news)) => Some(news),

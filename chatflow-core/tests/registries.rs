@@ -8,6 +8,6 @@ use chatflow_core::{Settings, registry_suite};
 
 registry_suite!(local, async {
     let mut settings = Settings::default();
-    (settings.slow_messages, settings.recent_messages) = (64, 16);
+    (settings.slow_messages, settings.recent_messages, settings.recent_bytes) = (64, 16, 16 << 20);
     Subject { registry: Arc::new(LocalRegistry::new(1, &settings, false)), slow_messages: 64, recent_messages: 16 }
 });

@@ -12,9 +12,11 @@ use std::time::Duration;
 
 use chatflow_core::broker::memory::{InMemoryBroker, MemoryBrokerConfig};
 use chatflow_core::store::MemoryDeadLetters;
-use chatflow_core::{Ack, DeadLetters, Draft, Engine, LogId, Message, MessageStore, PageQuery, RoomId, Settings, Stored, kind};
+use chatflow_core::{
+    Ack, DeadLetters, Draft, Engine, Live, LogId, Message, MessageId, MessageStore, PageQuery, RoomId, Settings, Stored, kind,
+};
 use faulty::Faulty;
-use support::{Client, request, text, v1};
+use support::{Client, request, text, text_with, v1};
 
 fn seven() -> RoomId {
     RoomId::new("7").unwrap()
@@ -98,6 +100,65 @@ async fn while_the_store_is_away_nothing_is_shown_and_what_no_longer_fits_is_ref
     }
     support::eventually("it is ready again", async || engine.health().await.ready).await;
     assert!(back.elapsed() < Duration::from_secs(5), "G8");
+}
+
+/// Where messages are shown before the history has them: a node keeps what the history does not have for members who come back.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_history_that_stands_still_fills_memory_with_refuses_publishers_until_it_goes_on() {
+    let store = Arc::new(Faulty::default());
+    let mut settings = Settings::default();
+    (settings.live, settings.recent_bytes, settings.publish_rate_anonymous) = (Live::Accepted, 64 << 10, 0);
+    let engine = Engine::builder().store(store.clone()).settings(settings).build().await.unwrap();
+    let (mut ada, mut bob) = (Client::connect(&engine, request("7")).await, Client::connect(&engine, v1(Some("7"))).await);
+    bob.event("welcome").await;
+    store.away.store(true, SeqCst);
+    let mut taken = 0;
+    let long = "x".repeat(400);
+    loop {
+        ada.send(text(&format!("{taken} {long}"))).await;
+        // It is shown, or refused, whatever the history does.
+        let waiting = async || engine.stats().accepted == taken + 1;
+        tokio::select! {
+            refused = ada.answer() => {
+                assert_eq!((&refused["code"], &refused["retryable"]), (&"overloaded".into(), &true.into()), "{refused}");
+                break;
+            }
+            () = support::eventually("it is taken", waiting) => {}
+        }
+        assert!(bob.broadcast().await["message"].as_str().unwrap().starts_with(&format!("{taken} ")));
+        taken += 1;
+    }
+    assert!((100..300).contains(&taken), "{taken}");
+    store.away.store(false, SeqCst);
+    for _ in 0..taken {
+        assert_eq!(ada.answer().await["status"], "SUCCESS");
+    }
+    support::eventually("more is taken", async || {
+        ada.send(text("more")).await;
+        ada.answer().await["status"] == "SUCCESS"
+    })
+    .await;
+    assert_eq!(bob.broadcast().await["message"], "more");
+}
+
+/// Whether a message repeats an old one is known to the history alone, unless it can't have that yet.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ids_that_do_not_tell_their_time_do_not_wait_for_a_history_that_is_behind() {
+    let store = Arc::new(Faulty::default());
+    let mut settings = Settings::default();
+    (settings.live, settings.dedup_messages) = (Live::Accepted, 8);
+    let engine = Engine::builder().store(store.clone()).settings(settings).build().await.unwrap();
+    let (mut ada, mut bob) = (Client::connect(&engine, request("7")).await, Client::connect(&engine, v1(Some("7"))).await);
+    bob.event("welcome").await;
+    store.away.store(true, SeqCst);
+    for n in 0..16 {
+        ada.send(text_with(&n.to_string(), MessageId::new_v4())).await;
+        assert_eq!(bob.broadcast().await["message"], n.to_string());
+    }
+    store.away.store(false, SeqCst);
+    for _ in 0..16 {
+        assert_eq!(ada.answer().await["status"], "SUCCESS");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -12,7 +12,7 @@ use tokio::io::AsyncWrite;
 
 use crate::broker::Delivered;
 use crate::protocol::{Dialect, MemberInfo};
-use crate::registry::{Encoder, Member, NotThere, Outlet, RoomRegistry, Start};
+use crate::registry::{Encoder, Member, NotThere, Outlet, Pressure, RoomRegistry, Start};
 use crate::{LogId, Message, MessageId, Position, RoomId, Timestamp, kind};
 
 /// A registry to be tested, made anew for each case.
@@ -36,6 +36,7 @@ macro_rules! registry_suite {
                 g1_a_slow_member_costs_the_others_nothing, g2_frames_come_in_order_each_once, g2_a_socket_that_takes_little_gets_the_same_bytes,
                 g2_own_messages_are_passed_over_when_asked, g3_joining_after_a_position_continues_there, g3_what_is_not_in_memory_is_said,
                 g3_what_came_before_the_node_began_is_not_in_memory, g3_the_last_messages_first, g4_a_member_that_waits_for_too_much_is_closed, g5_rooms_are_served_alike,
+                g6_what_the_history_has_goes_though_nothing_more_comes,
                 members_and_rooms_are_told, a_gap_in_the_log_sends_members_off);
         }
     };
@@ -407,6 +408,32 @@ pub async fn g5_rooms_are_served_alike(subject: Subject) {
     for sink in &crowd {
         sink.has(&all).await;
     }
+}
+
+/// Guarantee 6: a history that stood still goes on, when the registry is so full that nothing more is given to it.
+pub async fn g6_what_the_history_has_goes_though_nothing_more_comes(subject: Subject) {
+    const MOST: usize = 1 << 30;
+    let mut feed = Feed::after(&subject, 0, Position::ZERO);
+    let only_publishes = member(&subject, 1, "a", &Sink::open(), false);
+    join(&subject, &only_publishes, Start::Never).expect("joined");
+    let text = "x".repeat(1 << 20);
+    let mut met = vec![subject.registry.pressure()];
+    for _ in 0..MOST / text.len() {
+        feed.say("a", &text);
+        met.push(subject.registry.pressure());
+        if met.last() == Some(&Pressure::Full) {
+            break;
+        }
+    }
+    met.dedup();
+    assert_eq!(met, [Pressure::None, Pressure::High, Pressure::Full]);
+    feed.history = Position::MAX;
+    feed.advance(Vec::new());
+    eventually("there is room again", || {
+        subject.registry.tick();
+        subject.registry.pressure() == Pressure::None
+    })
+    .await;
 }
 
 /// Who is there.

@@ -17,7 +17,7 @@ use crate::letters::Letters;
 use crate::pipeline::Progress;
 use crate::presence::Presence;
 use crate::rate::UserBuckets;
-use crate::registry::{Outlet, RoomRegistry};
+use crate::registry::{Outlet, Pressure, RoomRegistry};
 use crate::relay::Show;
 use crate::stats::Counters;
 use crate::store::MessageStore;
@@ -121,7 +121,14 @@ impl Inner {
             reply,
         };
         taken();
-        match self.broker.submit(entry, self.answers.receipt(pending)) {
+        let receipt = self.answers.receipt(pending);
+        // The log alone would say so once it is full, and senders would not be answered until then.
+        if self.registry.pressure() >= Pressure::High {
+            let text = "this node holds as much as it may that members or the history do not have yet";
+            receipt.failed(Error::new(ErrorKind::Full, "engine", text));
+            return Ok(());
+        }
+        match self.broker.submit(entry, receipt) {
             Ok(()) => self.counters.accepted.add(1),
             // The answer's one way to the sender is its receipt.
             Err(refused) => refused.receipt.failed(refused.error),

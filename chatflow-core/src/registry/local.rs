@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use super::fanout::{Fanout, Workers};
 use super::member::Member;
 use super::room::{Room, Shared};
-use super::{Changes, Encoder, NotThere, RegistryStats, RoomRegistry, Start};
+use super::{Changes, Encoder, NotThere, Pressure, RegistryStats, RoomRegistry, Start};
 use crate::broker::Delivered;
 use crate::protocol::{MemberInfo, close};
 use crate::stats::Counter;
@@ -93,7 +93,10 @@ impl LocalRegistry {
     /// Too many bytes: rooms without members go, and the others let go of what nobody needs.
     fn save_memory(&self) {
         for log in &self.logs {
-            log.lock().rooms.retain(|_, room| !room.is_empty());
+            let LogRooms { watermark, rooms, .. } = &mut *log.lock();
+            rooms.retain(|_, room| !room.is_empty());
+            // Rooms without news have not heard of it, and nothing may be coming because they hold so much.
+            rooms.values().for_each(|room| room.settle(*watermark));
         }
         for room in self.all_rooms() {
             room.queue();
@@ -239,9 +242,16 @@ impl RoomRegistry for LocalRegistry {
         rooms
     }
 
-    fn is_congested(&self) -> bool {
-        // Half as much again as the budget is what members that keep up have not been given yet.
-        self.shared.bytes.load(Relaxed) > self.shared.recent_bytes + self.shared.recent_bytes / 2
+    fn pressure(&self) -> Pressure {
+        let (bytes, budget) = (self.shared.bytes.load(Relaxed), self.shared.recent_bytes);
+        // What nobody needs goes beyond the budget. The rest members were not given yet, or a history that is behind does not have.
+        if bytes <= budget + budget / 2 {
+            Pressure::None
+        } else if bytes <= budget * 2 {
+            Pressure::High
+        } else {
+            Pressure::Full
+        }
     }
 
     fn stats(&self) -> RegistryStats {

@@ -72,8 +72,13 @@ impl RoomLog {
         self.end.offset += len as u64;
         self.end.index += 1;
         self.marks.push(Mark { end: self.end.offset, position: entry.position, session });
-        self.watermark = watermark;
+        self.settle(watermark);
         Some(len)
+    }
+
+    /// The history has the log up to `watermark`.
+    pub(super) fn settle(&mut self, watermark: Position) {
+        self.watermark = watermark;
     }
 
     /// Everything after this position is here.

@@ -127,6 +127,11 @@ impl Room {
         appended.is_some()
     }
 
+    /// The history has the log up to `watermark`.
+    pub(super) fn settle(&self, watermark: Position) {
+        self.state.lock().log.settle(watermark);
+    }
+
     /// Makes `member` a member, or parks it and says why it can't start there: until it joins or leaves, the room keeps what it
     /// has, as far as the bounds allow. `progress` is how far the node has seen the log.
     pub(super) fn join(

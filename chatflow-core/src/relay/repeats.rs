@@ -17,7 +17,10 @@ impl Relay {
     /// Tells repeats, where the log alone decides.
     pub(super) async fn fold(&mut self, batch: &[Delivered]) -> Vec<(Position, Fate)> {
         let mut fates = Vec::new();
-        let Gate::Accepted(dedup, _) = &self.gate else { return fates };
+        let Gate::Accepted(dedup, _) = &mut self.gate else { return fates };
+        if self.history.is_some() {
+            dedup.settle(self.state.watermark);
+        }
         for batch in batch.chunks(dedup.reach()) {
             let found = self.find_firsts(batch).await;
             let Gate::Accepted(dedup, _) = &mut self.gate else { return fates };

@@ -36,11 +36,13 @@ use crate::{Analytics, Error, ErrorKind, LogId, MessageId, NodeId, Position, Res
 const ORIGIN: &str = "postgres";
 
 /// What a writer's connection is told once. A node that stands still in the middle of a commit is cut off, so that it does not hold
-/// the lock on its log for ever.
+/// the lock on its log for ever. Each statement is planned for what it is asked and what the tables hold by then: a plan that was made
+/// for an empty table, and kept, reads all of a large one.
 const WRITER: &str = "SET lock_timeout = '2s'; SET statement_timeout = '5s'; SET idle_in_transaction_session_timeout = '3s';
+    SET plan_cache_mode = force_custom_plan;
     SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'";
 
-const READER: &str = "SET statement_timeout = '5s'; SET default_transaction_read_only = on";
+const READER: &str = "SET statement_timeout = '5s'; SET default_transaction_read_only = on; SET plan_cache_mode = force_custom_plan";
 
 /// A [`MessageStore`] in a PostgreSQL database, 13 or later, that any number of nodes share.
 ///

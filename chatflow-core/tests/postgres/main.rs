@@ -5,6 +5,7 @@
 mod database;
 mod faults;
 mod opening;
+mod plans;
 mod replica;
 mod volume;
 

@@ -84,15 +84,10 @@ pub(super) fn user_messages_sql(newest: bool) -> &'static str {
     if newest { page!("DESC") } else { page!("ASC") }
 }
 
-/// Planned for what is asked, each time: a user with a million messages is not read as the average one.
-fn planned(sql: &str) -> Query<'_, Postgres, PgArguments> {
-    sqlx::query(sql).persistent(false)
-}
-
-/// The same with the range bound as $1 and $2.
+/// With the range bound as $1 and $2.
 fn ranged(sql: &str, range: Minutes) -> Query<'_, Postgres, PgArguments> {
     let (first, last) = range.bounds();
-    planned(sql).bind(first).bind(last)
+    sqlx::query(sql).bind(first).bind(last)
 }
 
 async fn all(db: &mut PgConnection, query: Query<'_, Postgres, PgArguments>) -> Result<Vec<PgRow>> {
@@ -109,7 +104,7 @@ fn count(row: &PgRow, column: usize) -> Result<u64> {
 
 async fn user_messages(db: &mut PgConnection, user: &UserId, query: &UserQuery) -> Result<UserPage> {
     let Some((first, last)) = query.bounds() else { return Ok(UserPage::default()) };
-    let statement = planned(user_messages_sql(query.newest)).bind(escaped(user));
+    let statement = sqlx::query(user_messages_sql(query.newest)).bind(escaped(user));
     let statement = statement.bind(first.at.0).bind(first.id).bind(last.at.0).bind(last.id).bind(query.one_more());
     let row = |row: &PgRow| stored(row, place(get(row, 2)?)?, &room(get(row, 12)?)?);
     let found = all(db, statement).await?.iter().map(row).collect::<Result<_>>()?;
@@ -118,7 +113,7 @@ async fn user_messages(db: &mut PgConnection, user: &UserId, query: &UserQuery) 
 
 async fn user_rooms(db: &mut PgConnection, user: &UserId, after: Option<&RoomId>, limit: usize) -> Result<Counted<Vec<UserRoom>>> {
     let sql = "SELECT room, count(*), max(at) FROM chatflow_messages WHERE sender = $1 AND room > $2 GROUP BY room ORDER BY room LIMIT $3";
-    let query = planned(sql).bind(escaped(user)).bind(after.map_or("", RoomId::as_str)).bind(most(limit));
+    let query = sqlx::query(sql).bind(escaped(user)).bind(after.map_or("", RoomId::as_str)).bind(most(limit));
     let rooms = |row: &PgRow| Ok(UserRoom::new(room(get(row, 0)?)?, count(row, 1)?, Timestamp(get(row, 2)?)));
     Ok(Counted::new(all(db, query).await?.iter().map(rooms).collect::<Result<_>>()?, None))
 }
@@ -199,7 +194,7 @@ mod tests {
         db.execute("ANALYZE chatflow_messages").await.unwrap();
         for (user, newest) in [("ada", true), ("ada", false), ("user7", true), ("user7", false)] {
             let sql = format!("EXPLAIN {}", user_messages_sql(newest));
-            let query = planned(&sql).bind(user).bind(0i64).bind(MessageId::nil()).bind(i64::MAX).bind(MessageId::max()).bind(101i64);
+            let query = sqlx::query(&sql).bind(user).bind(0i64).bind(MessageId::nil()).bind(i64::MAX).bind(MessageId::max()).bind(101i64);
             let plan: Vec<String> = all(&mut db, query).await.unwrap().iter().map(|row| get::<String>(row, 0).unwrap()).collect();
             let plan = plan.join("\n");
             assert!(plan.contains("chatflow_messages_by_sender"), "{user}: {plan}");

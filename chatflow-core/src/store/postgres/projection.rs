@@ -123,7 +123,7 @@ async fn count(db: &mut PgConnection, lease: &Lease, rooms: &[(String, Vec<u8>)]
                FROM unnest($1::text[], $2::bytea[]) t (room, until) LEFT JOIN chatflow_counted c ON c.room = t.room
                CROSS JOIN LATERAL (SELECT place, at, sender FROM chatflow_messages
                     WHERE room = t.room AND place > coalesce(c.place, '') AND place <= t.until ORDER BY place LIMIT $3) m LIMIT $3";
-    let found = sqlx::query(sql).persistent(false).bind(&names).bind(&until).bind(most as i64).fetch_all(&mut *tx).await;
+    let found = sqlx::query(sql).bind(&names).bind(&until).bind(most as i64).fetch_all(&mut *tx).await;
     let found = found.map_err(failure::error)?;
     let is_all = found.len() < most;
 
