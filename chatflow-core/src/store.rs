@@ -17,6 +17,8 @@ mod sql;
 pub(crate) mod sqlite;
 #[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
 mod summary;
+#[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
+mod times;
 
 pub use dead_letters::{FileDeadLetters, MemoryDeadLetters};
 pub use memory::MemoryStore;

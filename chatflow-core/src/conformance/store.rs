@@ -191,6 +191,7 @@ macro_rules! store_suite {
             g5_pages_stay_within_their_bounds_in_position_and_time
             g5_walks_beside_a_writer_skip_and_repeat_nothing
             g5_any_page_is_what_the_model_says
+            g5_a_range_of_time_has_all_of_it_however_long_the_log
             g6_pages_are_read_beside_commits
             g7_a_page_holds_no_more_than_the_largest
             texts_are_kept_to_the_byte

@@ -58,7 +58,7 @@ async fn nodes_that_start_together_make_the_tables_once() {
     assert!(stores.iter().all(|store| store.identity() == stores[0].identity()));
     assert_eq!(MySqlStore::migrate(&DatabaseConfig::new(database.url())).await.unwrap(), 0);
     let other = Database::new().await;
-    assert_eq!(MySqlStore::migrate(&DatabaseConfig::new(other.url())).await.unwrap(), 5);
+    assert_eq!(MySqlStore::migrate(&DatabaseConfig::new(other.url())).await.unwrap(), 6);
     let apart = MySqlStore::open(DatabaseConfig::new(other.url()).without_migrations()).await.unwrap();
     assert_ne!(apart.identity(), stores[0].identity());
     let error = refused(DatabaseConfig::new(database.url()).with_reader_url(other.url())).await;
@@ -89,6 +89,7 @@ async fn a_user_needs_no_more_rights_than_it_uses() {
         ("SELECT, INSERT, UPDATE", "chatflow_counted"),
         ("SELECT, INSERT, UPDATE", "chatflow_summaries"),
         ("SELECT, INSERT", "chatflow_users"),
+        ("SELECT, INSERT", "chatflow_times"),
         ("SELECT, UPDATE", "chatflow_meta"),
         ("SELECT", "chatflow_messages"),
         ("SELECT, INSERT, UPDATE", "chatflow_accounts"),

@@ -58,7 +58,7 @@ async fn nodes_that_start_together_make_the_tables_once() {
     assert!(stores.iter().all(|store| store.identity() == stores[0].identity()));
     assert_eq!(PostgresStore::migrate(&DatabaseConfig::new(database.url())).await.unwrap(), 0);
     let other = Database::new().await;
-    assert_eq!(PostgresStore::migrate(&DatabaseConfig::new(other.url())).await.unwrap(), 4);
+    assert_eq!(PostgresStore::migrate(&DatabaseConfig::new(other.url())).await.unwrap(), 5);
     let apart = PostgresStore::open(DatabaseConfig::new(other.url()).without_migrations()).await.unwrap();
     assert_ne!(apart.identity(), stores[0].identity());
     let error = refused(DatabaseConfig::new(database.url()).with_reader_url(other.url())).await;
@@ -81,7 +81,11 @@ async fn a_user_needs_no_more_rights_than_it_uses() {
     let error = refused(config.clone()).await;
     assert!(error.kind() == ErrorKind::Config, "{error}");
     let tables = "chatflow_logs, chatflow_rooms, chatflow_counted, chatflow_summaries";
-    database.run(&format!("GRANT SELECT, INSERT, UPDATE ON {tables} TO {name}; GRANT SELECT, INSERT ON chatflow_users TO {name}")).await;
+    database
+        .run(&format!(
+            "GRANT SELECT, INSERT, UPDATE ON {tables} TO {name}; GRANT SELECT, INSERT ON chatflow_users, chatflow_times TO {name}"
+        ))
+        .await;
     database.run(&format!("GRANT SELECT, UPDATE ON chatflow_meta TO {name}; GRANT SELECT ON chatflow_messages TO {name}")).await;
     database.run(&format!("GRANT SELECT, INSERT, DELETE ON chatflow_dead_letters TO {name}")).await;
     let error = refused(config.clone()).await;

@@ -183,3 +183,38 @@ pub async fn g5_any_page_is_what_the_model_says(subject: &Subject) {
         });
     }
 }
+
+/// Guarantee 5: a store may know where in a log to look for a time; what was accepted out of order is found all the same.
+pub async fn g5_a_range_of_time_has_all_of_it_however_long_the_log(subject: &Subject) {
+    const ROWS: u64 = 5_000;
+    let (store, mut dice) = (&*subject.store, Dice::new(3));
+    let (lease, mut model) = (claim(store, LOG).await, Model::default());
+    let numbers: Vec<u64> = (1..=ROWS).collect();
+    for numbers in numbers.chunks(250) {
+        let entries = numbers.iter().map(|&number| {
+            let mut message = message(&room(any_room(&mut dice)), number);
+            message.at.0 += dice.below(20) as i64;
+            if number > ROWS / 2 && dice.one_in(200) {
+                message.at.0 -= dice.below(ROWS / 2) as i64;
+            }
+            Stored { position: Position::new(1, number.into()), message }
+        });
+        let entries: Vec<_> = entries.collect();
+        let through = entries.last().map_or(Position::ZERO, |entry| entry.position);
+        assert_eq!(store.commit(&lease, &entries, through).await.expect("valid"), model.commit(&entries, through));
+    }
+    for _ in 0..200 {
+        let start = 1_700_000_000_000 + dice.below(ROWS + 20) as i64;
+        let end = start + dice.below(400) as i64;
+        let query = PageQuery {
+            start: (!dice.one_in(5)).then_some(Timestamp(start)),
+            end: (!dice.one_in(5)).then_some(Timestamp(end)),
+            limit: 1 + dice.below(300) as usize,
+            newest: dice.one_in(2),
+            ..PageQuery::latest(1)
+        };
+        let name = any_room(&mut dice);
+        let page = store.page(LOG, &room(name), &query).await.expect("a healthy store can be read");
+        assert_eq!((page.messages, page.more), model.page(name, &query), "{query:?}");
+    }
+}

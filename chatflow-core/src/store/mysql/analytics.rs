@@ -237,7 +237,7 @@ mod tests {
             let query = of_user(&sql, &user, 2).bind(first).bind(last).bind(first).bind(&low[..]).bind(last).bind(&high[..]).bind(101i64);
             let plan = all(&mut db, query).await.unwrap();
             let text = |column: &str| sqlx::Row::try_get::<Option<String>, _>(&plan[0], column).unwrap().unwrap_or_default();
-            assert_eq!((plan.len(), &*text("key")), (1, "chatflow_messages_by_user"), "{user}");
+            assert_eq!((plan.len(), &*text("key")), (1, "chatflow_messages_by_user_and_room"), "{user}");
             assert_eq!(text("type"), "range", "{user}");
             // The time is a part of what is looked for, not only the user.
             assert!(text("key_len").parse::<u32>().unwrap() >= 266, "{user}");

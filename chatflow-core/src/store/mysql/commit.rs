@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use sqlx::{Connection, MySqlConnection};
 
-use super::lease::{clock, held, milliseconds};
+use super::lease::{clock, held, held_with_times, milliseconds};
 use super::{ORIGIN, failure, reader};
 use crate::store::{Exception, Lease, Stored, batch, sql};
 use crate::{Error, ErrorKind, Position, Result};
@@ -27,16 +27,18 @@ pub(super) async fn commit(
     time: Duration,
 ) -> Result<Vec<(usize, Exception)>> {
     let mut tx = db.begin().await.map_err(failure::error)?;
-    let watermark = held(&mut tx, lease).await?;
+    let (watermark, mut times) = held_with_times(&mut tx, lease).await?;
     batch::follows(ORIGIN, lease, watermark)?;
     batch::check(ORIGIN, entries, through)?;
     let fresh = sql::fresh(entries, watermark);
     let written = insert(&mut tx, &fresh).await?;
     let exceptions = if written == entries.len() as u64 { Vec::new() } else { exceptions(&mut tx, entries, watermark).await? };
-    let news = sql::news(entries, &exceptions);
+    let news = sql::news(entries, &exceptions, &mut times);
     touch(&mut tx, &news).await?;
+    mark(&mut tx, lease, &news.marks).await?;
     let sql = concat!(
-        "UPDATE chatflow_logs SET through = greatest(through, ?), began = coalesce(began, ?), fresh_at = coalesce(least(coalesce(fresh_at, ?), ?), fresh_at), expires = ",
+        "UPDATE chatflow_logs SET through = greatest(through, ?), began = coalesce(began, ?), fresh_at = coalesce(least(coalesce(fresh_at, ?), ?), fresh_at),
+            latest = ?, disorder = ?, unmarked = ?, expires = ",
         clock!(),
         " + ? WHERE log = ?"
     );
@@ -45,6 +47,9 @@ pub(super) async fn commit(
         .bind(&Position::new(through.epoch, 0).to_bytes()[..])
         .bind(news.least)
         .bind(news.least)
+        .bind(times.latest)
+        .bind(times.disorder)
+        .bind(times.rows)
         .bind(milliseconds(time))
         .bind(lease.log.0)
         .execute(&mut *tx)
@@ -67,6 +72,15 @@ async fn touch(tx: &mut MySqlConnection, news: &sql::News<'_>) -> Result<()> {
             query = query.bind(name.as_bytes()).bind(last).bind(place.to_bytes().to_vec());
         }
         query.execute(&mut *tx).await.map_err(failure::error)?;
+    }
+    Ok(())
+}
+
+/// Keeps the marks of new rows, few.
+async fn mark(tx: &mut MySqlConnection, lease: &Lease, marks: &[(i64, Position)]) -> Result<()> {
+    for (at, place) in marks {
+        let query = sqlx::query("INSERT INTO chatflow_times (log, at, place) VALUES (?, ?, ?)").bind(lease.log.0).bind(at);
+        query.bind(&place.to_bytes()[..]).execute(&mut *tx).await.map_err(failure::error)?;
     }
     Ok(())
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use sqlx::{Connection, MySqlConnection};
 
 use super::{ORIGIN, failure, place};
+use crate::store::times::Times;
 use crate::store::{Lease, batch};
 use crate::{LogId, NodeId, Position, Result};
 
@@ -72,10 +73,17 @@ pub(super) async fn release(db: &mut MySqlConnection, lease: &Lease) -> Result<(
 
 /// The watermark of a log whose lease is still this one, which stays so until the transaction ends.
 pub(super) async fn held(tx: &mut MySqlConnection, lease: &Lease) -> Result<Position> {
-    let sql = "SELECT through FROM chatflow_logs WHERE log = ? AND generation = ? AND holder IS NOT NULL FOR UPDATE";
-    let query = sqlx::query_scalar(sql).bind(lease.log.0).bind(lease.generation as i64);
-    let through: Option<Vec<u8>> = query.fetch_optional(tx).await.map_err(failure::error)?;
-    place(&through.ok_or_else(|| batch::fenced(ORIGIN))?)
+    Ok(held_with_times(tx, lease).await?.0)
+}
+
+/// The same, and what is known of the times in the log.
+pub(super) async fn held_with_times(tx: &mut MySqlConnection, lease: &Lease) -> Result<(Position, Times)> {
+    let sql = "SELECT through, latest, disorder, unmarked FROM chatflow_logs
+               WHERE log = ? AND generation = ? AND holder IS NOT NULL FOR UPDATE";
+    let query = sqlx::query_as(sql).bind(lease.log.0).bind(lease.generation as i64);
+    let row: Option<(Vec<u8>, Option<i64>, i64, i64)> = query.fetch_optional(tx).await.map_err(failure::error)?;
+    let (through, latest, disorder, rows) = row.ok_or_else(|| batch::fenced(ORIGIN))?;
+    Ok((place(&through)?, Times { latest, disorder, rows }))
 }
 
 /// The driver counts the rows that were found, changed or not.

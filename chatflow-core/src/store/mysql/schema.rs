@@ -13,6 +13,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("schema/3.sql"),
     include_str!("schema/4.sql"),
     include_str!("schema/5.sql"),
+    include_str!("schema/6.sql"),
 ];
 
 /// Held while the schema is changed, so that of nodes that start together one does it.
@@ -35,6 +36,8 @@ const RIGHTS: &[(&str, &str, &str)] = &[
         "INSERT INTO chatflow_messages (id, digest, at, session, room, place, sender, kind, node, origin, body)
       SELECT id, digest, at, session, room, place, sender, kind, node, origin, body FROM chatflow_messages WHERE false",
     ),
+    ("chatflow_times", "SELECT", "SELECT 1 FROM chatflow_times LIMIT 0"),
+    ("chatflow_times", "INSERT", "INSERT INTO chatflow_times SELECT * FROM chatflow_times WHERE false"),
     ("chatflow_accounts", "SELECT", "SELECT 1 FROM chatflow_accounts LIMIT 0"),
     ("chatflow_accounts", "INSERT", "INSERT INTO chatflow_accounts SELECT * FROM chatflow_accounts WHERE false"),
     ("chatflow_accounts", "UPDATE", "UPDATE chatflow_accounts SET changed = changed WHERE false"),

@@ -197,7 +197,7 @@ mod tests {
             let query = sqlx::query(&sql).bind(user).bind(0i64).bind(MessageId::nil()).bind(i64::MAX).bind(MessageId::max()).bind(101i64);
             let plan: Vec<String> = all(&mut db, query).await.unwrap().iter().map(|row| get::<String>(row, 0).unwrap()).collect();
             let plan = plan.join("\n");
-            assert!(plan.contains("chatflow_messages_by_sender"), "{user}: {plan}");
+            assert!(plan.contains("chatflow_messages_by_user"), "{user}: {plan}");
             assert!(!plan.contains("Seq Scan"), "{user}: {plan}");
             if user == "ada" {
                 assert!(plan.contains("Incremental Sort") && !plan.contains("Bitmap"), "{user}: {plan}");

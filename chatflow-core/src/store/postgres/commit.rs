@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use sqlx::{Connection, PgConnection};
 
-use super::lease::{held, milliseconds};
+use super::lease::{held, held_with_times, milliseconds};
 use super::text::escaped;
 use super::{ORIGIN, failure, reader};
 use crate::store::{Exception, Lease, Stored, batch, sql};
@@ -20,19 +20,22 @@ pub(super) async fn commit(
     time: Duration,
 ) -> Result<Vec<(usize, Exception)>> {
     let mut tx = db.begin().await.map_err(failure::error)?;
-    let watermark = held(&mut tx, lease).await?;
+    let (watermark, mut times) = held_with_times(&mut tx, lease).await?;
     batch::follows(ORIGIN, lease, watermark)?;
     batch::check(ORIGIN, entries, through)?;
     let fresh = sql::fresh(entries, watermark);
     let written = insert(&mut tx, &fresh).await?;
     let exceptions = if written == entries.len() as u64 { Vec::new() } else { exceptions(&mut tx, entries, watermark).await? };
 
-    let news = sql::news(entries, &exceptions);
+    let news = sql::news(entries, &exceptions, &mut times);
     let (rooms, lasts): (Vec<_>, Vec<_>) = news.rooms.iter().map(|(room, (at, _))| (*room, *at)).unzip();
     let places: Vec<_> = news.rooms.values().map(|(_, place)| place.to_bytes()).collect();
-    let sql = "WITH touched AS (INSERT INTO chatflow_rooms (name, last, place) SELECT * FROM unnest($5::text[], $6::int8[], $7::bytea[])
+    let (marks, marked): (Vec<_>, Vec<_>) = news.marks.iter().map(|(at, place)| (*at, place.to_bytes())).unzip();
+    let sql = "WITH marked AS (INSERT INTO chatflow_times (log, at, place) SELECT $1, * FROM unnest($9::int8[], $10::bytea[])),
+                    touched AS (INSERT INTO chatflow_rooms (name, last, place) SELECT * FROM unnest($5::text[], $6::int8[], $7::bytea[])
                                 ON CONFLICT (name) DO UPDATE SET last = excluded.last, place = excluded.place)
                UPDATE chatflow_logs SET through = greatest(through, $2), began = coalesce(began, $3), fresh_at = least(fresh_at, $8),
+                                        latest = $11, disorder = $12, unmarked = $13,
                                         expires = clock_timestamp() + $4 * interval '1 ms' WHERE log = $1";
     let moved = sqlx::query(sql)
         .bind(i32::from(lease.log.0))
@@ -43,6 +46,11 @@ pub(super) async fn commit(
         .bind(lasts)
         .bind(places.iter().map(|place| &place[..]).collect::<Vec<_>>())
         .bind(news.least)
+        .bind(marks)
+        .bind(marked.iter().map(|place| &place[..]).collect::<Vec<_>>())
+        .bind(times.latest)
+        .bind(times.disorder)
+        .bind(times.rows)
         .execute(&mut *tx)
         .await;
     moved.map_err(failure::error)?;

@@ -5,6 +5,7 @@ use std::time::Duration;
 use sqlx::PgConnection;
 
 use super::{ORIGIN, failure, place};
+use crate::store::times::Times;
 use crate::store::{Lease, batch};
 use crate::{LogId, NodeId, Position, Result};
 
@@ -54,10 +55,17 @@ pub(super) async fn release(db: &mut PgConnection, lease: &Lease) -> Result<()> 
 
 /// The watermark of a log whose lease is still this one, which stays so until the transaction ends.
 pub(super) async fn held(tx: &mut PgConnection, lease: &Lease) -> Result<Position> {
-    let sql = "SELECT through FROM chatflow_logs WHERE log = $1 AND generation = $2 AND holder IS NOT NULL FOR UPDATE";
-    let query = sqlx::query_scalar(sql).bind(i32::from(lease.log.0)).bind(lease.generation as i64);
-    let through: Option<Vec<u8>> = query.fetch_optional(tx).await.map_err(failure::error)?;
-    place(&through.ok_or_else(|| batch::fenced(ORIGIN))?)
+    Ok(held_with_times(tx, lease).await?.0)
+}
+
+/// The same, and what is known of the times in the log.
+pub(super) async fn held_with_times(tx: &mut PgConnection, lease: &Lease) -> Result<(Position, Times)> {
+    let sql = "SELECT through, latest, disorder, unmarked FROM chatflow_logs
+               WHERE log = $1 AND generation = $2 AND holder IS NOT NULL FOR UPDATE";
+    let query = sqlx::query_as(sql).bind(i32::from(lease.log.0)).bind(lease.generation as i64);
+    let row: Option<(Vec<u8>, Option<i64>, i64, i64)> = query.fetch_optional(tx).await.map_err(failure::error)?;
+    let (through, latest, disorder, rows) = row.ok_or_else(|| batch::fenced(ORIGIN))?;
+    Ok((place(&through)?, Times { latest, disorder, rows }))
 }
 
 fn changed(rows: u64) -> Result<()> {

@@ -7,7 +7,7 @@ use sqlx::{PgConnection, Row};
 
 use super::text::plain;
 use super::{ORIGIN, failure, place};
-use crate::store::{LARGEST_PAGE, Located, Mark, Page, PageQuery, RoomSummary, Stored, retention, sql};
+use crate::store::{LARGEST_PAGE, Located, Mark, Page, PageQuery, RoomSummary, Stored, retention, sql, times};
 use crate::{Error, ErrorKind, LogId, Message, MessageId, Position, Result, RoomId, Timestamp};
 
 pub(super) async fn last_epoch(db: &mut PgConnection) -> Result<u64> {
@@ -60,7 +60,8 @@ pub(super) async fn rooms(db: &mut PgConnection, after: &str, limit: usize) -> R
 }
 
 /// The statement of a page: the watermark and the rows in one snapshot, and with each what was removed from the log and which message of the room
-/// is the oldest, looked up once. It walks the index in its own order and never sorts.
+/// is the oldest, looked up once. It walks the index in its own order, between the [marks](crate::store::times) of the range of time, and
+/// never sorts.
 pub(super) fn page_sql(newest: bool) -> &'static str {
     macro_rules! page {
         ($order:literal) => {
@@ -69,7 +70,11 @@ pub(super) fn page_sql(newest: bool) -> &'static str {
                     (SELECT place FROM chatflow_messages WHERE room = $2 ORDER BY place LIMIT 1)
                  FROM chatflow_logs l LEFT JOIN LATERAL (
                     SELECT place, id, digest, at, sender, kind, node, session, origin, body FROM chatflow_messages
-                    WHERE room = $2 AND place > $3 AND place <= least($4, l.through) AND at BETWEEN $5 AND $6 ORDER BY place ",
+                    WHERE room = $2 AND place > $3 AND place <= least($4, l.through) AND at BETWEEN $5 AND $6
+                        AND place >= coalesce((SELECT place FROM chatflow_times WHERE log = $1 AND at <= $8 ORDER BY at DESC LIMIT 1), '')
+                        AND place < coalesce((SELECT place FROM chatflow_times WHERE log = $1 AND
+                            at > $9 + (SELECT disorder FROM chatflow_logs WHERE log = $1) ORDER BY at LIMIT 1), $4 || '\\x00')
+                    ORDER BY place ",
                 $order,
                 " LIMIT $7) m ON true WHERE l.log = $1"
             )
@@ -82,6 +87,7 @@ pub(super) async fn page(db: &mut PgConnection, log: LogId, room: &RoomId, query
     let limit = query.limit.clamp(1, LARGEST_PAGE);
     // Nothing has the position zero.
     let last = query.before.map_or(Position::MAX, |before| before.previous().unwrap_or(Position::ZERO));
+    let (start, end) = times::range(query.start, query.end);
     let rows = sqlx::query(page_sql(query.newest))
         .bind(i32::from(log.0))
         .bind(room.as_str())
@@ -90,6 +96,8 @@ pub(super) async fn page(db: &mut PgConnection, log: LogId, room: &RoomId, query
         .bind(query.start.map_or(i64::MIN, |at| at.0))
         .bind(query.end.map_or(i64::MAX, |at| at.0.saturating_sub(1)))
         .bind(limit as i64 + 1)
+        .bind(start)
+        .bind(end)
         .fetch_all(db)
         .await;
     let rows = rows.map_err(failure::error)?;

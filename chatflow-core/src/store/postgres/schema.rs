@@ -6,8 +6,13 @@ use super::{ORIGIN, failure};
 use crate::{Error, ErrorKind, Result};
 
 /// Each takes the schema one version on; its place in the list is the version, kept in `chatflow_meta`. Only ever append.
-const MIGRATIONS: &[&str] =
-    &[include_str!("schema/1.sql"), include_str!("schema/2.sql"), include_str!("schema/3.sql"), include_str!("schema/4.sql")];
+const MIGRATIONS: &[&str] = &[
+    include_str!("schema/1.sql"),
+    include_str!("schema/2.sql"),
+    include_str!("schema/3.sql"),
+    include_str!("schema/4.sql"),
+    include_str!("schema/5.sql"),
+];
 
 /// Held while the schema is changed, so that of nodes that start together one does it. A number of nobody else's.
 const LOCK: i64 = 0x6368_6174_666c_6f77;
@@ -15,7 +20,7 @@ const LOCK: i64 = 0x6368_6174_666c_6f77;
 /// What tables a node uses, and how.
 const RIGHTS: &str = "SELECT string_agg(t.name || ' (' || t.rights || ')', ', ') FROM (VALUES
     ('chatflow_meta', 'SELECT, UPDATE'), ('chatflow_logs', 'SELECT, INSERT, UPDATE'),
-    ('chatflow_rooms', 'SELECT, INSERT, UPDATE'), ('chatflow_messages', 'SELECT, INSERT'),
+    ('chatflow_rooms', 'SELECT, INSERT, UPDATE'), ('chatflow_messages', 'SELECT, INSERT'), ('chatflow_times', 'SELECT, INSERT'),
     ('chatflow_accounts', 'SELECT, INSERT, UPDATE, DELETE'),
     ('chatflow_dead_letters', 'SELECT, INSERT, DELETE'),
     ('chatflow_counted', 'SELECT, INSERT, UPDATE'), ('chatflow_users', 'SELECT, INSERT'),

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
+use crate::store::times::Times;
 use crate::store::{Exception, Located, Stored, batch};
 use crate::{MessageId, Position, Result};
 
@@ -42,15 +43,18 @@ pub(in crate::store) struct News<'a> {
     pub(in crate::store) rooms: BTreeMap<&'a str, (i64, Position)>,
     /// The least time at which any of them was accepted.
     pub(in crate::store) least: Option<i64>,
+    /// The marks that they get, see [`Times`].
+    pub(in crate::store) marks: Vec<(i64, Position)>,
 }
 
-/// What is new in `entries`, of which `exceptions` became no rows.
-pub(in crate::store) fn news<'a>(entries: &'a [Stored], exceptions: &[(usize, Exception)]) -> News<'a> {
+/// What is new in `entries`, of which `exceptions` became no rows; `times` are the log's.
+pub(in crate::store) fn news<'a>(entries: &'a [Stored], exceptions: &[(usize, Exception)], times: &mut Times) -> News<'a> {
     let mut excepted = exceptions.iter().map(|(index, _)| *index).peekable();
     let mut news = News::default();
     for (index, Stored { message, position }) in entries.iter().enumerate() {
         if excepted.next_if_eq(&index).is_none() {
             news.rooms.insert(message.room.as_str(), (message.at.0, *position));
+            news.marks.extend(times.take(message.at.0).map(|at| (at, *position)));
             news.least = Some(news.least.map_or(message.at.0, |least| least.min(message.at.0)));
         }
     }

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::{ORIGIN, failure, place};
+use crate::store::times::Times;
 use crate::store::{Exception, Lease, Stored, batch};
 use crate::{Error, LogId, NodeId, Position, RoomId};
 
@@ -96,6 +97,9 @@ pub(super) fn commit(
 
     let mut exceptions = Vec::new();
     let mut last = HashMap::new();
+    let mut times = db
+        .prepare_cached("SELECT latest, disorder, unmarked FROM logs WHERE log = ?")?
+        .query_row([lease.log.0], |row| Ok(Times { latest: row.get(0)?, disorder: row.get(1)?, rows: row.get(2)? }))?;
     let mut insert = db.prepare_cached(
         "INSERT INTO messages (room, epoch, \"offset\", id, digest, at, sender, kind, node, session, origin, body)
          VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING",
@@ -110,6 +114,10 @@ pub(super) fn commit(
             let row = params![room, epoch, offset, id, digest, message.at.0, sender, kind, node, session, origin, body];
             if insert.execute(row)? > 0 {
                 last.insert(room, message.at.0);
+                if let Some(at) = times.take(message.at.0) {
+                    let mut mark = db.prepare_cached("INSERT INTO times (log, at, epoch, \"offset\") VALUES (?, ?, ?, ?)")?;
+                    mark.execute(params![lease.log.0, at, epoch, offset])?;
+                }
                 continue;
             }
         }
@@ -122,11 +130,10 @@ pub(super) fn commit(
     }
     if through > watermark {
         let (epoch, offset) = place::halves(through);
-        db.prepare_cached("UPDATE logs SET epoch = ?1, \"offset\" = ?2, began = coalesce(began, ?1) WHERE log = ?3")?.execute(params![
-            epoch,
-            offset,
-            lease.log.0
-        ])?;
+        let sql = "UPDATE logs SET epoch = ?1, \"offset\" = ?2, began = coalesce(began, ?1), latest = ?4, disorder = ?5, unmarked = ?6
+                   WHERE log = ?3";
+        let row = params![epoch, offset, lease.log.0, times.latest, times.disorder, times.rows];
+        db.prepare_cached(sql)?.execute(row)?;
     }
     Ok(exceptions)
 }

@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 
 use super::place;
 use crate::store::exclusive::Exclusive;
-use crate::store::{LARGEST_PAGE, Lease, Located, Page, PageQuery, RoomSummary, Stored};
+use crate::store::{LARGEST_PAGE, Lease, Located, Page, PageQuery, RoomSummary, Stored, times};
 use crate::{LogId, Message, MessageId, Position, RoomId, Timestamp};
 
 /// Something to read, which sends its own answer.
@@ -118,7 +118,8 @@ pub(super) fn page(db: &Connection, log: LogId, room: &RoomId, query: &PageQuery
     let limit = query.limit.clamp(1, LARGEST_PAGE);
     let mut found = Vec::with_capacity(limit.min(128));
     if let Some(last) = query.before.map_or(Some(through), |before| before.previous().map(|last| last.min(through))) {
-        let ((after_epoch, after_offset), (epoch, offset)) = (place::halves(query.after.unwrap_or(Position::ZERO)), place::halves(last));
+        let (after, last) = bounds(&snapshot, log, query, last)?;
+        let ((after_epoch, after_offset), (epoch, offset)) = (place::halves(after), place::halves(last));
         let start = query.start.map_or(i64::MIN, |at| at.0);
         let end = query.end.map_or(i64::MAX, |at| at.0.saturating_sub(1));
         let mut statement = snapshot.prepare_cached(page_sql(query.newest))?;
@@ -135,6 +136,20 @@ pub(super) fn page(db: &Connection, log: LogId, room: &RoomId, query: &PageQuery
         found.reverse();
     }
     Ok(Page::new(found, more, through, since))
+}
+
+/// Behind which place and up to which the page is looked for: between the [marks](times) around its range of time, and not past `last`.
+fn bounds(snapshot: &Connection, log: LogId, query: &PageQuery, last: Position) -> rusqlite::Result<(Position, Position)> {
+    let after = query.after.unwrap_or(Position::ZERO);
+    if query.start.is_none() && query.end.is_none() {
+        return Ok((after, last));
+    }
+    let (start, end) = times::range(query.start, query.end);
+    let mark = |sql, at| snapshot.prepare_cached(sql)?.query_row(params![log.0, at], |row| place::position(row, 0)).optional();
+    let from = mark("SELECT epoch, \"offset\" FROM times WHERE log = ? AND at <= ? ORDER BY at DESC LIMIT 1", start)?;
+    let sql =
+        "SELECT epoch, \"offset\" FROM times WHERE log = ?1 AND at > ?2 + (SELECT disorder FROM logs WHERE log = ?1) ORDER BY at LIMIT 1";
+    Ok(times::narrow(after, last, from, mark(sql, end)?))
 }
 
 pub(super) fn stored(row: &Row<'_>, room: &RoomId) -> rusqlite::Result<Stored> {
