@@ -47,10 +47,34 @@ pub(super) fn range(start: Option<crate::Timestamp>, end: Option<crate::Timestam
     (start.map_or(-FARTHEST - 1, bound), end.map_or(2 * FARTHEST, bound))
 }
 
-/// A range of places within which a page of a range of time is found: behind the first, up to the second.
-pub(super) fn narrow(after: Position, last: Position, from: Option<Position>, until: Option<Position>) -> (Position, Position) {
-    let before = |position: Position| position.previous().unwrap_or(Position::ZERO);
-    (from.map_or(after, |from| after.max(before(from))), until.map_or(last, |until| last.min(before(until))))
+/// What the marks around a range of time bound: it is all found behind `after` and up to `last`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Stretch {
+    after: Position,
+    last: Position,
+    /// How far the log was when the marks were read: what came since may be of any time.
+    through: Position,
+}
+
+impl Stretch {
+    /// All of a log.
+    pub(super) const ALL: Self = Self { after: Position::ZERO, last: Position::MAX, through: Position::MAX };
+
+    /// Between two marks, in a log that was `through` when they were read.
+    pub(super) fn between(from: Option<Position>, until: Option<Position>, through: Position) -> Self {
+        let before = |position: Position| position.previous().unwrap_or(Position::ZERO);
+        Self { after: from.map_or(Position::ZERO, before), last: until.map_or(through, before).min(through), through }
+    }
+
+    /// Behind which place a page begins and up to which it goes.
+    pub(super) fn narrow(self, after: Option<Position>, last: Position) -> (Position, Position) {
+        (after.map_or(self.after, |after| after.max(self.after)), last.min(self.last))
+    }
+
+    /// Up to where a page is complete that was read when the log was at `through`.
+    pub(super) fn complete(self, through: Position) -> Position {
+        through.min(self.through)
+    }
 }
 
 #[cfg(test)]
@@ -65,7 +89,7 @@ mod tests {
         let (start, end) = range(start.map(Timestamp), end.map(Timestamp));
         let from = marks.iter().rev().find(|(at, _)| *at <= start).map(|(_, place)| Position::new(1, *place));
         let until = marks.iter().find(|(at, _)| *at > end + disorder).map(|(_, place)| Position::new(1, *place));
-        narrow(Position::ZERO, Position::new(1, u128::MAX), from, until)
+        Stretch::between(from, until, Position::new(1, u128::MAX)).narrow(None, Position::MAX)
     }
 
     fn marked(rows: &[i64]) -> (Vec<(i64, u128)>, Times) {

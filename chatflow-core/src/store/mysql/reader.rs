@@ -4,9 +4,10 @@ use std::collections::HashMap;
 
 use bytestring::ByteString;
 use sqlx::mysql::MySqlRow;
-use sqlx::{Connection, MySqlConnection, Row};
+use sqlx::{MySqlConnection, Row};
 
 use super::{ORIGIN, failure, place};
+use crate::store::times::Stretch;
 use crate::store::{LARGEST_PAGE, Located, Mark, Page, PageQuery, RoomSummary, Stored, retention, sql, times};
 use crate::{Error, ErrorKind, LogId, Message, MessageId, Position, Result, RoomId, Timestamp};
 
@@ -94,40 +95,12 @@ pub(super) fn page_sql(newest: bool) -> &'static str {
 }
 
 pub(super) async fn page(db: &mut MySqlConnection, log: LogId, room: &RoomId, query: &PageQuery) -> Result<Page> {
-    if query.start.is_none() && query.end.is_none() {
-        return page_between(db, log, room, query, (None, None)).await;
-    }
-    // What is known of the log's times and the rows in one snapshot.
-    let mut tx = db.begin().await.map_err(failure::error)?;
-    let marks = marks_around(&mut tx, log, query).await?;
-    let page = page_between(&mut tx, log, room, query, marks).await?;
-    tx.commit().await.map_err(failure::error)?;
-    Ok(page)
-}
-
-/// The marks around the range of time, see [`times`].
-async fn marks_around(db: &mut MySqlConnection, log: LogId, query: &PageQuery) -> Result<(Option<Position>, Option<Position>)> {
-    let (start, end) = times::range(query.start, query.end);
-    let sql = "SELECT (SELECT place FROM chatflow_times WHERE log = l.log AND at <= ? ORDER BY at DESC LIMIT 1),
-                      (SELECT place FROM chatflow_times WHERE log = l.log AND at > ? + l.disorder ORDER BY at LIMIT 1)
-               FROM chatflow_logs l WHERE log = ?";
-    let row: Result<Option<(Option<Vec<u8>>, Option<Vec<u8>>)>, _> =
-        sqlx::query_as(sql).bind(start).bind(end).bind(log.0).fetch_optional(db).await;
-    let (from, until) = row.map_err(failure::error)?.unwrap_or_default();
-    Ok((from.as_deref().map(place).transpose()?, until.as_deref().map(place).transpose()?))
-}
-
-async fn page_between(
-    db: &mut MySqlConnection,
-    log: LogId,
-    room: &RoomId,
-    query: &PageQuery,
-    (from, until): (Option<Position>, Option<Position>),
-) -> Result<Page> {
+    let ranged = query.start.is_some() || query.end.is_some();
+    let stretch = if ranged { stretch(db, log, query).await? } else { Stretch::ALL };
     let limit = query.limit.clamp(1, LARGEST_PAGE);
     // Nothing has the position zero.
     let last = query.before.map_or(Position::MAX, |before| before.previous().unwrap_or(Position::ZERO));
-    let (after, last) = times::narrow(query.after.unwrap_or(Position::ZERO), last, from, until);
+    let (after, last) = stretch.narrow(query.after, last);
     let (after, last) = (after.to_bytes(), last.to_bytes());
     let rows = sqlx::query(page_sql(query.newest))
         .bind(format!("removed/{}", log.0).into_bytes())
@@ -160,7 +133,19 @@ async fn page_between(
         true => _ = found.drain(..found.len().saturating_sub(limit)),
         false => found.truncate(limit),
     }
-    Ok(Page::new(found, more, through, since))
+    Ok(Page::new(found, more, stretch.complete(through), since))
+}
+
+/// Where in the log the range of time is.
+async fn stretch(db: &mut MySqlConnection, log: LogId, query: &PageQuery) -> Result<Stretch> {
+    let (start, end) = times::range(query.start, query.end);
+    let sql = "SELECT through, (SELECT place FROM chatflow_times WHERE log = l.log AND at <= ? ORDER BY at DESC LIMIT 1),
+                      (SELECT place FROM chatflow_times WHERE log = l.log AND at > ? + l.disorder ORDER BY at LIMIT 1)
+               FROM chatflow_logs l WHERE log = ?";
+    let row = sqlx::query(sql).bind(start).bind(end).bind(log.0).fetch_optional(db).await.map_err(failure::error)?;
+    let Some(row) = row else { return Ok(Stretch::ALL) };
+    let mark = |column| get::<Option<&[u8]>>(&row, column)?.map(place).transpose();
+    Ok(Stretch::between(mark(1)?, mark(2)?, place(get(&row, 0)?)?))
 }
 
 pub(super) fn stored(row: &MySqlRow, position: Position, room: &RoomId) -> Result<Stored> {

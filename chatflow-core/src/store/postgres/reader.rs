@@ -7,6 +7,7 @@ use sqlx::{PgConnection, Row};
 
 use super::text::plain;
 use super::{ORIGIN, failure, place};
+use crate::store::times::Stretch;
 use crate::store::{LARGEST_PAGE, Located, Mark, Page, PageQuery, RoomSummary, Stored, retention, sql, times};
 use crate::{Error, ErrorKind, LogId, Message, MessageId, Position, Result, RoomId, Timestamp};
 
@@ -60,8 +61,7 @@ pub(super) async fn rooms(db: &mut PgConnection, after: &str, limit: usize) -> R
 }
 
 /// The statement of a page: the watermark and the rows in one snapshot, and with each what was removed from the log and which message of the room
-/// is the oldest, looked up once. It walks the index in its own order, between the [marks](crate::store::times) of the range of time, and
-/// never sorts.
+/// is the oldest, looked up once. It walks the index in its own order and never sorts.
 pub(super) fn page_sql(newest: bool) -> &'static str {
     macro_rules! page {
         ($order:literal) => {
@@ -70,11 +70,7 @@ pub(super) fn page_sql(newest: bool) -> &'static str {
                     (SELECT place FROM chatflow_messages WHERE room = $2 ORDER BY place LIMIT 1)
                  FROM chatflow_logs l LEFT JOIN LATERAL (
                     SELECT place, id, digest, at, sender, kind, node, session, origin, body FROM chatflow_messages
-                    WHERE room = $2 AND place > $3 AND place <= least($4, l.through) AND at BETWEEN $5 AND $6
-                        AND place >= coalesce((SELECT place FROM chatflow_times WHERE log = $1 AND at <= $8 ORDER BY at DESC LIMIT 1), '')
-                        AND place < coalesce((SELECT place FROM chatflow_times WHERE log = $1 AND
-                            at > $9 + (SELECT disorder FROM chatflow_logs WHERE log = $1) ORDER BY at LIMIT 1), $4 || '\\x00')
-                    ORDER BY place ",
+                    WHERE room = $2 AND place > $3 AND place <= $4 AND place <= l.through AND at BETWEEN $5 AND $6 ORDER BY place ",
                 $order,
                 " LIMIT $7) m ON true WHERE l.log = $1"
             )
@@ -87,17 +83,17 @@ pub(super) async fn page(db: &mut PgConnection, log: LogId, room: &RoomId, query
     let limit = query.limit.clamp(1, LARGEST_PAGE);
     // Nothing has the position zero.
     let last = query.before.map_or(Position::MAX, |before| before.previous().unwrap_or(Position::ZERO));
-    let (start, end) = times::range(query.start, query.end);
+    let ranged = query.start.is_some() || query.end.is_some();
+    let stretch = if ranged { stretch(db, log, query).await? } else { Stretch::ALL };
+    let (after, last) = stretch.narrow(query.after, last);
     let rows = sqlx::query(page_sql(query.newest))
         .bind(i32::from(log.0))
         .bind(room.as_str())
-        .bind(&query.after.unwrap_or(Position::ZERO).to_bytes()[..])
+        .bind(&after.to_bytes()[..])
         .bind(&last.to_bytes()[..])
         .bind(query.start.map_or(i64::MIN, |at| at.0))
         .bind(query.end.map_or(i64::MAX, |at| at.0.saturating_sub(1)))
         .bind(limit as i64 + 1)
-        .bind(start)
-        .bind(end)
         .fetch_all(db)
         .await;
     let rows = rows.map_err(failure::error)?;
@@ -121,7 +117,20 @@ pub(super) async fn page(db: &mut PgConnection, log: LogId, room: &RoomId, query
     if query.newest {
         found.reverse();
     }
-    Ok(Page::new(found, more, through, since))
+    Ok(Page::new(found, more, stretch.complete(through), since))
+}
+
+/// Where in the log the range of time is. Asked by itself: of places that a statement looks up, the database does not know how many rows
+/// they bound, and takes them for few that it may as well sort.
+async fn stretch(db: &mut PgConnection, log: LogId, query: &PageQuery) -> Result<Stretch> {
+    let (start, end) = times::range(query.start, query.end);
+    let sql = "SELECT through, (SELECT place FROM chatflow_times WHERE log = l.log AND at <= $2 ORDER BY at DESC LIMIT 1),
+                      (SELECT place FROM chatflow_times WHERE log = l.log AND at > $3 + l.disorder ORDER BY at LIMIT 1)
+               FROM chatflow_logs l WHERE log = $1";
+    let row = sqlx::query(sql).bind(i32::from(log.0)).bind(start).bind(end).fetch_optional(db).await.map_err(failure::error)?;
+    let Some(row) = row else { return Ok(Stretch::ALL) };
+    let mark = |column| get::<Option<&[u8]>>(&row, column)?.map(place).transpose();
+    Ok(Stretch::between(mark(1)?, mark(2)?, place(get(&row, 0)?)?))
 }
 
 pub(super) fn stored(row: &PgRow, position: Position, room: &RoomId) -> Result<Stored> {

@@ -11,6 +11,7 @@ use tokio::sync::mpsc;
 
 use super::place;
 use crate::store::exclusive::Exclusive;
+use crate::store::times::Stretch;
 use crate::store::{LARGEST_PAGE, Lease, Located, Page, PageQuery, RoomSummary, Stored, times};
 use crate::{LogId, Message, MessageId, Position, RoomId, Timestamp};
 
@@ -138,18 +139,17 @@ pub(super) fn page(db: &Connection, log: LogId, room: &RoomId, query: &PageQuery
     Ok(Page::new(found, more, through, since))
 }
 
-/// Behind which place and up to which the page is looked for: between the [marks](times) around its range of time, and not past `last`.
+/// Behind which place and up to which the page is looked for: between the [marks](crate::store::times) around its range of time, and not past `last`.
 fn bounds(snapshot: &Connection, log: LogId, query: &PageQuery, last: Position) -> rusqlite::Result<(Position, Position)> {
-    let after = query.after.unwrap_or(Position::ZERO);
     if query.start.is_none() && query.end.is_none() {
-        return Ok((after, last));
+        return Ok(Stretch::ALL.narrow(query.after, last));
     }
     let (start, end) = times::range(query.start, query.end);
     let mark = |sql, at| snapshot.prepare_cached(sql)?.query_row(params![log.0, at], |row| place::position(row, 0)).optional();
     let from = mark("SELECT epoch, \"offset\" FROM times WHERE log = ? AND at <= ? ORDER BY at DESC LIMIT 1", start)?;
     let sql =
         "SELECT epoch, \"offset\" FROM times WHERE log = ?1 AND at > ?2 + (SELECT disorder FROM logs WHERE log = ?1) ORDER BY at LIMIT 1";
-    Ok(times::narrow(after, last, from, mark(sql, end)?))
+    Ok(Stretch::between(from, mark(sql, end)?, Position::MAX).narrow(query.after, last))
 }
 
 pub(super) fn stored(row: &Row<'_>, room: &RoomId) -> rusqlite::Result<Stored> {
