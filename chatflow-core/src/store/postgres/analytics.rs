@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use sqlx::postgres::{PgArguments, PgRow};
 use sqlx::query::Query;
-use sqlx::{PgConnection, Postgres};
+use sqlx::{Connection, PgConnection, Postgres};
 
 use super::reader::{get, room, stored};
 use super::text::{escaped, plain};
@@ -27,35 +27,35 @@ impl Analytics for PostgresStore {
         if self.pass.is_some() {
             return with!(self.pools, reader, |db| summaries::active_users(db, range));
         }
-        with!(self.pools, reader, |db| active_users(db, range))
+        with!(self.pools, reader, |db| of_rows(db, async |db| active_users(db, range).await))
     }
 
     async fn top_users(&self, range: Minutes, limit: usize) -> Result<Counted<Vec<(UserId, u64)>>> {
         if self.pass.is_some() {
             return with!(self.pools, reader, |db| summaries::top_users(db, range, limit));
         }
-        with!(self.pools, reader, |db| top_users(db, range, limit))
+        with!(self.pools, reader, |db| of_rows(db, async |db| top_users(db, range, limit).await))
     }
 
     async fn top_rooms(&self, range: Minutes, limit: usize) -> Result<Counted<Vec<(RoomId, u64)>>> {
         if self.pass.is_some() {
             return with!(self.pools, reader, |db| summaries::top_rooms(db, range, limit));
         }
-        with!(self.pools, reader, |db| top_rooms(db, range, limit))
+        with!(self.pools, reader, |db| of_rows(db, async |db| top_rooms(db, range, limit).await))
     }
 
     async fn message_rate(&self, range: Minutes, step: Step, limit: usize) -> Result<Counted<Vec<(Timestamp, u64)>>> {
         if self.pass.is_some() {
             return with!(self.pools, reader, |db| summaries::message_rate(db, range, step, limit));
         }
-        with!(self.pools, reader, |db| message_rate(db, range, step, limit))
+        with!(self.pools, reader, |db| of_rows(db, async |db| message_rate(db, range, step, limit).await))
     }
 
     async fn participation(&self, range: Minutes, limit: usize) -> Result<Counted<Participation>> {
         if self.pass.is_some() {
             return with!(self.pools, reader, |db| summaries::participation(db, range, limit));
         }
-        with!(self.pools, reader, |db| participation(db, range, limit))
+        with!(self.pools, reader, |db| of_rows(db, async |db| participation(db, range, limit).await))
     }
 }
 
@@ -88,6 +88,15 @@ pub(super) fn user_messages_sql(newest: bool) -> &'static str {
 fn ranged(sql: &str, range: Minutes) -> Query<'_, Postgres, PgArguments> {
     let (first, last) = range.bounds();
     sqlx::query(sql).bind(first).bind(last)
+}
+
+/// Reads rows of a range of time, wherever they stand: by the summary of each stretch of the table, which pages must not be read by.
+async fn of_rows<T>(db: &mut PgConnection, ask: impl AsyncFnOnce(&mut PgConnection) -> Result<T>) -> Result<T> {
+    let mut tx = db.begin().await.map_err(failure::error)?;
+    sqlx::query("SET LOCAL enable_bitmapscan = on").execute(&mut *tx).await.map_err(failure::error)?;
+    let answer = ask(&mut tx).await?;
+    tx.commit().await.map_err(failure::error)?;
+    Ok(answer)
 }
 
 async fn all(db: &mut PgConnection, query: Query<'_, Postgres, PgArguments>) -> Result<Vec<PgRow>> {
