@@ -1,15 +1,13 @@
 //! The suite for [`RoomRegistry`]s.
 
-use std::io;
-use std::pin::Pin;
+mod sink;
+
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use bytes::{Buf, BufMut, BytesMut};
-use parking_lot::Mutex;
-use tokio::io::AsyncWrite;
+use bytes::{BufMut, BytesMut};
 
+use self::sink::Sink;
 use crate::broker::Delivered;
 use crate::protocol::{Dialect, MemberInfo};
 use crate::registry::{Encoder, Member, NotThere, Outlet, Pressure, RoomRegistry, Start};
@@ -51,95 +49,6 @@ macro_rules! registry_suite {
 }
 
 const PATIENCE: Duration = Duration::from_secs(30);
-
-/// A socket that takes as much as it is told to.
-#[derive(Debug, Clone, Default)]
-struct Sink(Arc<Mutex<SinkState>>);
-
-#[derive(Debug, Default)]
-struct SinkState {
-    taken: Vec<u8>,
-    /// How much it takes before it is full; and how much at once.
-    budget: usize,
-    bite: usize,
-    waker: Option<Waker>,
-    writes: usize,
-}
-
-impl Sink {
-    fn open() -> Self {
-        Self::taking(usize::MAX, usize::MAX)
-    }
-
-    fn taking(budget: usize, bite: usize) -> Self {
-        Self(Arc::new(Mutex::new(SinkState { budget, bite, ..SinkState::default() })))
-    }
-
-    fn allow(&self, more: usize) {
-        let mut state = self.0.lock();
-        state.budget = state.budget.saturating_add(more);
-        let waker = state.waker.take();
-        drop(state);
-        if let Some(waker) = waker {
-            waker.wake();
-        }
-    }
-
-    /// The payloads of the text frames that arrived whole.
-    fn frames(&self) -> Vec<String> {
-        let state = self.0.lock();
-        let (mut bytes, mut frames) = (&state.taken[..], Vec::new());
-        while bytes.len() >= 2 {
-            let (header, len) = match bytes[1] {
-                126 if bytes.len() >= 4 => (4, usize::from(u16::from_be_bytes([bytes[2], bytes[3]]))),
-                126 => break,
-                len => (2, usize::from(len)),
-            };
-            if bytes.len() < header + len {
-                break;
-            }
-            if bytes[0] == 0x81 {
-                frames.push(String::from_utf8_lossy(&bytes[header..header + len]).into_owned());
-            }
-            bytes.advance(header + len);
-        }
-        frames
-    }
-
-    fn close_code(&self) -> Option<u16> {
-        let state = self.0.lock();
-        let at = state.taken.windows(2).rposition(|w| w[0] == 0x88 && usize::from(w[1]) <= 125)?;
-        Some(u16::from_be_bytes([*state.taken.get(at + 2)?, *state.taken.get(at + 3)?]))
-    }
-
-    async fn has(&self, wanted: &[String]) {
-        eventually(&format!("{} frames", wanted.len()), || self.frames().len() >= wanted.len()).await;
-        assert_eq!(self.frames(), wanted);
-    }
-}
-
-impl AsyncWrite for Sink {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let mut state = self.0.lock();
-        let n = bytes.len().min(state.budget).min(state.bite);
-        if n == 0 && !bytes.is_empty() {
-            state.waker = Some(cx.waker().clone());
-            return Poll::Pending;
-        }
-        state.budget -= if state.budget == usize::MAX { 0 } else { n };
-        state.writes += 1;
-        state.taken.extend_from_slice(&bytes[..n]);
-        Poll::Ready(Ok(n))
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-}
 
 async fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
     let deadline = tokio::time::Instant::now() + PATIENCE;
@@ -250,7 +159,7 @@ pub async fn g1_a_slow_member_costs_the_others_nothing(subject: Subject) {
     let _quick = present(&subject, 2, "a", &free);
     let texts = feed.say_many("a", 10 * subject.slow_messages);
     free.has(&texts).await;
-    assert!(stuck.0.lock().writes <= 2, "a full socket is left alone");
+    assert!(stuck.writes() <= 2, "a full socket is left alone");
 }
 
 /// Guarantee 2.

@@ -144,6 +144,7 @@ fn metrics_are_the_servers() {
         "store/postgres/schema/2.sql",
         "store/postgres/schema/3.sql",
         "store/postgres/schema/4.sql",
+        "store/postgres/schema/5.sql",
         "outbox/schema/postgres.sql",
     ];
     let tables = steps.map(|step| read(&format!("chatflow-core/src/{step}"))).concat();
