@@ -177,6 +177,6 @@ pub trait RoomRegistry: Debug + Send + Sync + 'static {
     /// The queue that this registry's members stand in when they have something to be written.
     fn fanout(&self) -> &Arc<Fanout>;
 
-    /// Called four times a second: when memory is short, empty rooms are let go.
+    /// Called four times a second: when memory is short, empty rooms are let go, and the others let go of what the history has by now.
     fn tick(&self);
 }
