@@ -3,16 +3,17 @@
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
+use crate::broker::Profile;
 use crate::message::Header;
 use crate::store::{Exception, Located};
-use crate::{MessageId, Position, Timestamp};
+use crate::{MessageId, Position, Settings, Timestamp};
 
 /// Ids that were seen among the last entries of one log, as many and for as long as is set.
 ///
 /// It depends on those entries alone, so every node that folds the log comes to the same result, whenever it began. What it has forgotten,
 /// or never saw because the node was not there, the history knows: it is asked for ids that may be that [old](Self::recall), and the
 /// result is again the same for every node that keeps a history. So that asking never means waiting for a history that is behind, what
-/// it does not have is remembered longer, up to twice as many.
+/// it does not have is remembered longer, up to a bound of its own.
 #[derive(Debug)]
 pub(crate) struct Dedup {
     seen: HashMap<MessageId, First, foldhash::fast::RandomState>,
@@ -20,6 +21,8 @@ pub(crate) struct Dedup {
     order: VecDeque<(u64, MessageId, Timestamp)>,
     entries: u64,
     most: usize,
+    /// The same, as long as the history does not have them.
+    most_unsettled: usize,
     window: Duration,
     /// What stands after this is remembered.
     since: Position,
@@ -63,8 +66,25 @@ fn hash(room: &str) -> u64 {
 }
 
 impl Dedup {
-    pub(crate) fn new(most: usize, window: Duration) -> Self {
-        Self { seen: HashMap::default(), order: VecDeque::new(), entries: 0, most, window, since: Position::ZERO, settled: Position::MAX }
+    fn new(most: usize, most_unsettled: usize, window: Duration) -> Self {
+        Self {
+            seen: HashMap::default(),
+            order: VecDeque::new(),
+            entries: 0,
+            most,
+            most_unsettled,
+            window,
+            since: Position::ZERO,
+            settled: Position::MAX,
+        }
+    }
+
+    /// What nodes make of repeats has to be the same whenever they were started, so no more is remembered than a new one can read. How
+    /// far the history may be behind has nothing to do with that.
+    pub(crate) fn of(settings: &Settings, profile: &Profile) -> Self {
+        let retains = usize::try_from(profile.retains).unwrap_or(usize::MAX);
+        let most = if profile.shared { settings.dedup_messages.min(retains).max(1) } else { settings.dedup_messages };
+        Self::new(most, settings.dedup_messages.saturating_mul(2), settings.dedup_window)
     }
 
     /// The log goes on after `position`; what stood before it may not have been seen.
@@ -131,7 +151,7 @@ impl Dedup {
     fn forget_first(&mut self) -> bool {
         let Some((entry, id, _)) = self.order.front() else { return false };
         let position = self.seen.get(id).map_or(Position::ZERO, |first| first.position);
-        if position > self.settled && self.entries - entry < 2 * self.most as u64 {
+        if position > self.settled && self.entries - entry < self.most_unsettled as u64 {
             return false;
         }
         self.seen.remove(id);
@@ -154,9 +174,13 @@ mod tests {
         Header { room: "a", id: MessageId::from_u128(id), digest, at: Timestamp(at) }
     }
 
+    fn dedup(most: usize) -> Dedup {
+        Dedup::new(most, 2 * most, Duration::from_secs(300))
+    }
+
     #[test]
     fn the_second_copy_is_told_by_what_it_says() {
-        let mut dedup = Dedup::new(10, Duration::from_secs(300));
+        let mut dedup = dedup(10);
         let first = Position::new(1, 1);
         assert_eq!(dedup.admit(&message(1, 7, 0), first, None), None);
         assert_eq!(dedup.admit(&message(1, 7, 5), Position::new(1, 2), None), Some(Exception::Repeat { first }));
@@ -167,7 +191,7 @@ mod tests {
 
     #[test]
     fn it_is_bounded_by_count_and_time() {
-        let mut dedup = Dedup::new(3, Duration::from_secs(300));
+        let mut dedup = dedup(3);
         for id in 1..=4 {
             assert_eq!(dedup.admit(&message(id, 0, 0), Position::new(1, id), None), None);
         }
@@ -192,7 +216,7 @@ mod tests {
             _ => dedup.admit(&message(u128::from(entry * entry % 37), 0, 0), Position::new(1, entry.into()), None),
         };
         let (most, begun) = (8, 100);
-        let (mut old, mut new) = (Dedup::new(most, Duration::from_secs(300)), Dedup::new(most, Duration::from_secs(300)));
+        let (mut old, mut new) = (dedup(most), dedup(most));
         for entry in 0..begun {
             let _ = fold(&mut old, entry);
         }
@@ -211,7 +235,7 @@ mod tests {
     fn what_it_can_not_know_is_asked_for() {
         let v7 = |made: u64, n: u128| MessageId::from_u128(u128::from(made) << 80 | 7 << 76 | 2 << 62 | n);
         let message = |id, at| Header { room: "a", id, digest: 7, at: Timestamp(at) };
-        let mut dedup = Dedup::new(4, Duration::from_secs(300));
+        let mut dedup = dedup(4);
         dedup.begin(Position::new(1, 10));
         for n in 1..=6 {
             let at = 1_000 * n;
@@ -234,7 +258,7 @@ mod tests {
 
     #[test]
     fn what_the_history_does_not_have_is_remembered_longer_within_a_bound() {
-        let mut dedup = Dedup::new(3, Duration::from_secs(300));
+        let mut dedup = dedup(3);
         dedup.settle(Position::new(1, 2));
         let say = |dedup: &mut Dedup, id: u128, at| dedup.admit(&message(id, 0, at), Position::new(1, id), None);
         (1..=5).for_each(|id| assert_eq!(say(&mut dedup, id, 0), None));
@@ -249,8 +273,20 @@ mod tests {
     }
 
     #[test]
+    fn how_far_the_history_may_be_behind_is_not_bounded_by_what_the_broker_retains() {
+        let settings = Settings { dedup_messages: 100, ..Settings::default() };
+        let sizes = |dedup: Dedup| (dedup.reach(), dedup.most_unsettled);
+        let mut profile = Profile::new("retains little", 1);
+        profile.retains = 8;
+        assert_eq!(sizes(Dedup::of(&settings, &profile)), (100, 200), "its log is this node's alone");
+        assert_eq!(sizes(Dedup::of(&settings, &profile.clone().shared())), (8, 200));
+        profile.retains = 0;
+        assert_eq!(sizes(Dedup::of(&settings, &profile.shared())), (1, 200));
+    }
+
+    #[test]
     fn what_is_forgotten_before_its_repeat_has_its_turn_is_kept_in_mind() {
-        let mut dedup = Dedup::new(2, Duration::from_secs(300));
+        let mut dedup = dedup(2);
         let first = Position::new(1, 1);
         dedup.admit(&message(1, 7, 0), first, None);
         let Recall::Known(found) = dedup.recall(&message(1, 7, 0)) else { panic!("it is remembered") };

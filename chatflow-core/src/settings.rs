@@ -78,7 +78,8 @@ pub struct Settings {
     /// Catch-ups that read the store at the same time. Default 16.
     pub catch_ups: usize,
     /// Ids that are remembered for each log to tell repeats where a store does not: when there is none, or when messages are shown before
-    /// it has them. No more than the broker retains, where nodes share one; up to twice as many while the store is behind. Default 65,536.
+    /// it has them. No more than the broker retains, where nodes share one; up to twice the setting while the store is behind, which should
+    /// not be less than a log may hold for it (`broker.entries`), or a log waits for it when an old message may be repeated. Default 65,536.
     pub dedup_messages: usize,
     /// How long ids are remembered. Default 5 minutes.
     #[serde(with = "duration")]

@@ -208,9 +208,7 @@ impl EngineBuilder {
         let counters = Arc::new(Counters::default());
         let profile = broker.profile();
         let answers = Answers::new(logs, profile.durability, store.is_some(), Arc::clone(&counters));
-        // What nodes make of repeats has to be the same whenever they were started. Beyond that, they ask their histories.
-        let dedup_messages =
-            if profile.shared { settings.dedup_messages.min(profile.retains as usize).max(1) } else { settings.dedup_messages };
+        let dedup = || Dedup::of(&settings, profile);
         let local = || Arc::new(LocalRegistry::new(logs, &settings, store.is_none())) as Arc<dyn RoomRegistry>;
         let registry = self.registry.unwrap_or_else(local);
         let presence = Arc::new(Presence::new(node.clone(), Arc::clone(&broker), Arc::clone(&registry), settings.presence_members));
@@ -223,7 +221,6 @@ impl EngineBuilder {
         let gated = settings.live == Live::Committed && profile.durability == Durability::Volatile;
         for log in (0..logs).map(LogId) {
             let (news, heard) = mpsc::channel(NEWS);
-            let dedup = || Dedup::new(dedup_messages, settings.dedup_window);
             let (ready, is_ready) = oneshot::channel();
             let (reach, reached) = watch::channel(Reach::default());
             let gate = match &store {
@@ -244,7 +241,7 @@ impl EngineBuilder {
                 gate,
                 history: store.clone(),
                 reach,
-                past: if profile.shared { dedup_messages as u64 } else { 0 },
+                past: if profile.shared { dedup().reach() as u64 } else { 0 },
                 state: State::new(ready),
             };
             tasks.relays.push(tokio::spawn(relay.run()));
