@@ -185,6 +185,7 @@ macro_rules! store_suite {
             g3_the_same_batch_again_changes_nothing
             g3_rows_are_found_by_their_ids
             g3_sixteen_logs_commit_at_once
+            g3_logs_that_commit_at_once_have_each_their_own_exceptions
             g4_what_was_committed_is_there_after_reopening
             g5_pages_are_in_order_from_either_end
             g5_epochs_come_before_offsets

@@ -23,7 +23,7 @@ use sqlx::{ConnectOptions, Connection, Executor, MySql, MySqlConnection};
 use tokio::sync::Mutex;
 use tokio::time::timeout;
 
-use super::sql::{DatabaseConfig, Dialect, Lent, Pools, STATUS, misses, slow, with};
+use super::sql::{DatabaseConfig, Dialect, Lent, Outcome, Pools, STATUS, Small, Together, misses, slow, with};
 use super::{
     DeadLetters, Exception, Lease, Located, Mark, MessageStore, Page, PageQuery, Projections, Retention, RoomSummary, SharedStore,
     StoreStatus, Stored,
@@ -52,6 +52,7 @@ pub struct MySqlStore {
     identity: String,
     lease: Duration,
     pools: Pools<MySql>,
+    together: Together,
     /// What this node is counting into the summaries; `None` when it answers from the rows.
     pass: Option<Mutex<projection::Pass>>,
 }
@@ -76,6 +77,7 @@ impl MySqlStore {
             identity,
             lease: config.lease,
             pools: Pools::new(&config, &dialect, writer, reader),
+            together: Together::new(ORIGIN),
             pass: config.summaries.then(Mutex::default),
         })
     }
@@ -216,7 +218,14 @@ impl MessageStore for MySqlStore {
         with!(self.pools, writer, |db| lease::release(db, lease))
     }
 
+    /// Small batches share a transaction with those of other logs that come meanwhile.
     async fn commit(&self, lease: &Lease, batch: &[Stored], through: Position) -> Result<Vec<(usize, Exception)>> {
+        if let Some(small) = Small::of(lease, batch, through) {
+            let run = |group: Vec<Small>| async move { with!(self.pools, writer, |db| commit::together(db, &group, self.lease)) };
+            if let Outcome::Committed(exceptions) = self.together.commit(small, run).await? {
+                return Ok(exceptions);
+            }
+        }
         with!(self.pools, writer, |db| commit::commit(db, lease, batch, through, self.lease))
     }
 

@@ -3,14 +3,14 @@
 mod config;
 mod pools;
 mod rows;
+mod together;
 
 use std::time::Duration;
 
 pub use config::DatabaseConfig;
 pub(super) use pools::{Dialect, Lent, Pools};
-#[cfg(feature = "mysql")]
-pub(super) use rows::News;
-pub(super) use rows::{exceptions, fresh, news};
+pub(super) use rows::{Exceptions, News, Part, exceptions, fresh, news};
+pub(super) use together::{Outcome, Small, Together, admitted, outcomes};
 
 use super::{Page, PageQuery};
 use crate::{Error, ErrorKind, LogId, Position, Result, RoomId};

@@ -72,6 +72,7 @@ impl Stretch {
     }
 
     /// Up to where a page is complete that was read when the log was at `through`.
+    #[cfg(any(feature = "postgres", feature = "mysql"))]
     pub(super) fn complete(self, through: Position) -> Position {
         through.min(self.through)
     }

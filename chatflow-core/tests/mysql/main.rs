@@ -5,6 +5,7 @@
 mod database;
 mod faults;
 mod opening;
+mod together;
 
 use std::sync::Arc;
 use std::time::Duration;

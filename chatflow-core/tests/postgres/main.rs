@@ -7,6 +7,7 @@ mod faults;
 mod opening;
 mod plans;
 mod replica;
+mod together;
 mod volume;
 
 use std::sync::Arc;

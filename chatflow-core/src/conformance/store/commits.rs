@@ -3,10 +3,11 @@
 use std::task::Poll;
 
 use futures::StreamExt;
+use futures::future::join_all;
 
 use super::{LOG, Subject, at, batch, claim, message, page, room, rows};
 use crate::store::{Located, PageQuery, Stored};
-use crate::{ErrorKind, Exception, LogId, Position, RoomId};
+use crate::{Error, ErrorKind, Exception, LogId, Position, RoomId};
 
 /// Guarantee 2: rows and cursor become visible together, and a cursor may go past the rows.
 pub async fn g2_batch_and_cursor_are_one(subject: &Subject) {
@@ -236,6 +237,39 @@ pub async fn g3_sixteen_logs_commit_at_once(subject: &Subject) {
         let seen = subject.store.page(log, &room, &PageQuery::latest(1_000)).await.expect("readable");
         let offsets: Vec<_> = seen.messages.iter().map(|row| row.position.offset as u64).collect();
         assert_eq!((offsets, seen.through), ((1..=100).collect(), at(100)));
+    }
+}
+
+/// Guarantees 1 to 3: of many logs that commit at once, one that was taken over fails alone, an id that two of them have is one row, and who
+/// repeats its own rows is told so.
+pub async fn g3_logs_that_commit_at_once_have_each_their_own_exceptions(subject: &Subject) {
+    const LOGS: u16 = 12;
+    let store = &*subject.store;
+    for round in 0..10u64 {
+        let (first, last) = (round * 3 + 1, round * 3 + 3);
+        let leases = join_all((0..LOGS).map(|log| claim(store, LogId(log)))).await;
+        let mut batches: Vec<_> = leases.iter().map(|lease| batch(&format!("room{}", lease.log), first..=last)).collect();
+        batches[7][1].message.id = batches[4][2].message.id;
+        store.commit(&leases[5], &batches[5], at(last)).await.expect("valid");
+        let newer = claim(store, LogId(9)).await;
+        let commits = leases.iter().zip(&batches).map(|(lease, batch)| store.commit(lease, batch, at(last)));
+        let mut found = join_all(commits).await;
+        assert_eq!(found[9].as_ref().map_err(Error::kind), Err(ErrorKind::Fenced));
+        found[9] = store.commit(&newer, &batches[9], at(last)).await;
+        let found: Vec<_> = found.into_iter().map(|exceptions| exceptions.expect("valid")).collect();
+        let of_4 = [(2, Exception::Conflict { first: batches[7][1].position })];
+        let of_7 = [(1, Exception::Conflict { first: batches[4][2].position })];
+        let shared = (&found[4][..], &found[7][..]);
+        assert!(shared == (&of_4, &[]) || shared == (&[], &of_7), "{shared:?}");
+        let repeats: Vec<_> = (first..=last).map(|offset| Exception::Repeat { first: at(offset) }).enumerate().collect();
+        assert_eq!(found[5], repeats);
+        for log in [0, 1, 2, 3, 6, 8, 9, 10, 11] {
+            assert_eq!(found[log], [], "log {log}");
+        }
+    }
+    for log in (0..LOGS).map(LogId) {
+        let seen = store.page(log, &room(&format!("room{log}")), &PageQuery::latest(100)).await.expect("readable");
+        assert_eq!(seen.through, at(30));
     }
 }
 

@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use sqlx::{Connection, MySqlConnection};
 
-use super::lease::{clock, held, held_with_times, milliseconds};
+use super::lease::{clock, held, held_together, held_with_times, milliseconds};
 use super::{ORIGIN, failure, reader};
-use crate::store::{Exception, Lease, Stored, batch, sql};
-use crate::{Error, ErrorKind, Position, Result};
+use crate::store::sql::{self, Exceptions, News, Outcome, Part, Small};
+use crate::store::{Lease, Stored, batch};
+use crate::{Error, ErrorKind, LogId, Position, Result};
 
 /// Rows of one statement, the most first: few lengths, so that the statements are prepared once.
 const STEPS: [usize; 4] = [512, 64, 8, 1];
@@ -25,44 +26,63 @@ pub(super) async fn commit(
     entries: &[Stored],
     through: Position,
     time: Duration,
-) -> Result<Vec<(usize, Exception)>> {
+) -> Result<Exceptions> {
     let mut tx = db.begin().await.map_err(failure::error)?;
-    let (watermark, mut times) = held_with_times(&mut tx, lease).await?;
+    let (watermark, times) = held_with_times(&mut tx, lease).await?;
     batch::follows(ORIGIN, lease, watermark)?;
     batch::check(ORIGIN, entries, through)?;
-    let fresh = sql::fresh(entries, watermark);
-    let written = insert(&mut tx, &fresh).await?;
-    let exceptions = if written == entries.len() as u64 { Vec::new() } else { exceptions(&mut tx, entries, watermark).await? };
-    let news = sql::news(entries, &exceptions, &mut times);
-    touch(&mut tx, &news).await?;
-    mark(&mut tx, lease, &news.marks).await?;
+    let part = Part { log: lease.log, entries, through, watermark, times };
+    let exceptions = write(&mut tx, vec![part], time).await?;
+    tx.commit().await.map_err(failure::error)?;
+    Ok(exceptions.into_iter().flatten().collect())
+}
+
+/// The same with several batches, each of another log. One whose log is locked by somebody else, or which is not as it should be, is
+/// left out: it holds up none of the others.
+pub(super) async fn together(db: &mut MySqlConnection, batches: &[Small], time: Duration) -> Result<Vec<Outcome>> {
+    let mut tx = db.begin().await.map_err(failure::error)?;
+    let held = held_together(&mut tx, batches.iter().map(|small| &small.lease)).await?;
+    let (places, parts) = sql::admitted(ORIGIN, batches, held);
+    let exceptions = if parts.is_empty() { Vec::new() } else { write(&mut tx, parts, time).await? };
+    tx.commit().await.map_err(failure::error)?;
+    Ok(sql::outcomes(batches.len(), places, exceptions))
+}
+
+/// Makes rows, and moves cursors and leases; what did not become a row of each part.
+async fn write(tx: &mut MySqlConnection, mut parts: Vec<Part<'_>>, time: Duration) -> Result<Vec<Exceptions>> {
+    let written = insert(tx, &sql::fresh(&parts)).await?;
+    let entries: usize = parts.iter().map(|part| part.entries.len()).sum();
+    let exceptions = if written == entries as u64 { vec![Vec::new(); parts.len()] } else { exceptions(tx, &parts).await? };
+    let News { rooms, least, marks } = sql::news(&mut parts, &exceptions);
+    touch(tx, &rooms.into_iter().collect::<Vec<_>>()).await?;
+    mark(tx, &marks).await?;
     let sql = concat!(
         "UPDATE chatflow_logs SET through = greatest(through, ?), began = coalesce(began, ?), fresh_at = coalesce(least(coalesce(fresh_at, ?), ?), fresh_at),
             latest = ?, disorder = ?, unmarked = ?, expires = ",
         clock!(),
         " + ? WHERE log = ?"
     );
-    let moved = sqlx::query(sql)
-        .bind(&through.to_bytes()[..])
-        .bind(&Position::new(through.epoch, 0).to_bytes()[..])
-        .bind(news.least)
-        .bind(news.least)
-        .bind(times.latest)
-        .bind(times.disorder)
-        .bind(times.rows)
-        .bind(milliseconds(time))
-        .bind(lease.log.0)
-        .execute(&mut *tx)
-        .await;
-    moved.map_err(failure::error)?;
-    tx.commit().await.map_err(failure::error)?;
+    for (Part { log, through, times, .. }, least) in parts.iter().zip(least) {
+        let moved = sqlx::query(sql)
+            .bind(&through.to_bytes()[..])
+            .bind(&Position::new(through.epoch, 0).to_bytes()[..])
+            .bind(least)
+            .bind(least)
+            .bind(times.latest)
+            .bind(times.disorder)
+            .bind(times.rows)
+            .bind(milliseconds(time))
+            .bind(log.0)
+            .execute(&mut *tx)
+            .await;
+        moved.map_err(failure::error)?;
+    }
     Ok(exceptions)
 }
 
 /// Keeps when the last message of each room with new rows was accepted and where it stands, in the order of their names.
-async fn touch(tx: &mut MySqlConnection, news: &sql::News<'_>) -> Result<()> {
-    let rooms: Vec<_> = news.rooms.iter().collect();
-    for rooms in parts(&rooms, |_| 0) {
+async fn touch(tx: &mut MySqlConnection, rooms: &[(&str, (i64, Position))]) -> Result<()> {
+    for rooms in parts(rooms, |_| 0) {
         let rows = vec!["(?, ?, ?)"; rooms.len()].join(", ");
         let sql = format!(
             "INSERT INTO chatflow_rooms (name, last, place) VALUES {rows} ON DUPLICATE KEY UPDATE last = VALUES(last), place = VALUES(place)"
@@ -77,9 +97,9 @@ async fn touch(tx: &mut MySqlConnection, news: &sql::News<'_>) -> Result<()> {
 }
 
 /// Keeps the marks of new rows, few.
-async fn mark(tx: &mut MySqlConnection, lease: &Lease, marks: &[(i64, Position)]) -> Result<()> {
-    for (at, place) in marks {
-        let query = sqlx::query("INSERT INTO chatflow_times (log, at, place) VALUES (?, ?, ?)").bind(lease.log.0).bind(at);
+async fn mark(tx: &mut MySqlConnection, marks: &[(LogId, i64, Position)]) -> Result<()> {
+    for (log, at, place) in marks {
+        let query = sqlx::query("INSERT INTO chatflow_times (log, at, place) VALUES (?, ?, ?)").bind(log.0).bind(at);
         query.bind(&place.to_bytes()[..]).execute(&mut *tx).await.map_err(failure::error)?;
     }
     Ok(())
@@ -134,10 +154,10 @@ pub(super) fn parts<T>(items: &[T], bytes: impl Fn(&T) -> usize) -> Vec<&[T]> {
 }
 
 /// What became of the entries that are no new rows. A batch that is committed again is found here.
-async fn exceptions(tx: &mut MySqlConnection, entries: &[Stored], watermark: Position) -> Result<Vec<(usize, Exception)>> {
-    let ids: Vec<_> = entries.iter().map(|entry| entry.message.id).collect();
+async fn exceptions(tx: &mut MySqlConnection, parts: &[Part<'_>]) -> Result<Vec<Exceptions>> {
+    let ids: Vec<_> = parts.iter().flat_map(|part| part.entries).map(|entry| entry.message.id).collect();
     let kept = reader::find(tx, &ids).await?;
-    sql::exceptions(ORIGIN, entries, watermark, &kept)
+    parts.iter().map(|part| sql::exceptions(ORIGIN, part, &kept)).collect()
 }
 
 /// Moves the cursor over what is lost, and the beginning of the history with it.

@@ -1,10 +1,12 @@
 //! Leases: who writes which log, by the database's own clock.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use sqlx::{Connection, MySqlConnection};
 
 use super::{ORIGIN, failure, place};
+use crate::store::sql::written_log;
 use crate::store::times::Times;
 use crate::store::{Lease, batch};
 use crate::{LogId, NodeId, Position, Result};
@@ -84,6 +86,35 @@ pub(super) async fn held_with_times(tx: &mut MySqlConnection, lease: &Lease) -> 
     let row: Option<(Vec<u8>, Option<i64>, i64, i64)> = query.fetch_optional(tx).await.map_err(failure::error)?;
     let (through, latest, disorder, rows) = row.ok_or_else(|| batch::fenced(ORIGIN))?;
     Ok((place(&through)?, Times { latest, disorder, rows }))
+}
+
+/// A log, its generation, its watermark, and what is known of its times.
+type Row = (i64, i64, Vec<u8>, Option<i64>, i64, i64);
+
+/// The same of several logs, but of those whose lease is another or whose row somebody has locked.
+pub(super) async fn held_together(
+    tx: &mut MySqlConnection,
+    leases: impl ExactSizeIterator<Item = &Lease> + Clone,
+) -> Result<HashMap<LogId, (Position, Times)>> {
+    let logs = vec!["?"; leases.len()].join(", ");
+    let sql = format!(
+        "SELECT log, generation, through, latest, disorder, unmarked FROM chatflow_logs
+         WHERE log IN ({logs}) AND holder IS NOT NULL ORDER BY log FOR UPDATE SKIP LOCKED"
+    );
+    let mut query = sqlx::query_as(&sql);
+    for lease in leases.clone() {
+        query = query.bind(lease.log.0);
+    }
+    let rows: Vec<Row> = query.fetch_all(tx).await.map_err(failure::error)?;
+    let generations: HashMap<_, _> = leases.map(|lease| (lease.log, lease.generation as i64)).collect();
+    let mut held = HashMap::with_capacity(rows.len());
+    for (log, generation, through, latest, disorder, rows) in rows {
+        let log = written_log(ORIGIN, log)?;
+        if generations.get(&log) == Some(&generation) {
+            held.insert(log, (place(&through)?, Times { latest, disorder, rows }));
+        }
+    }
+    Ok(held)
 }
 
 /// The driver counts the rows that were found, changed or not.

@@ -1,10 +1,12 @@
 //! Leases: who writes which log, by the database's own clock.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use sqlx::PgConnection;
 
 use super::{ORIGIN, failure, place};
+use crate::store::sql::written_log;
 use crate::store::times::Times;
 use crate::store::{Lease, batch};
 use crate::{LogId, NodeId, Position, Result};
@@ -66,6 +68,26 @@ pub(super) async fn held_with_times(tx: &mut PgConnection, lease: &Lease) -> Res
     let row: Option<(Vec<u8>, Option<i64>, i64, i64)> = query.fetch_optional(tx).await.map_err(failure::error)?;
     let (through, latest, disorder, rows) = row.ok_or_else(|| batch::fenced(ORIGIN))?;
     Ok((place(&through)?, Times { latest, disorder, rows }))
+}
+
+/// A log, its watermark, and what is known of its times.
+type Row = (i32, Vec<u8>, Option<i64>, i64, i64);
+
+/// The same of several logs, but of those whose lease is another or whose row somebody has locked.
+pub(super) async fn held_together<'a>(
+    tx: &mut PgConnection,
+    leases: impl Iterator<Item = &'a Lease>,
+) -> Result<HashMap<LogId, (Position, Times)>> {
+    let sql = "SELECT l.log, l.through, l.latest, l.disorder, l.unmarked
+               FROM chatflow_logs l JOIN unnest($1::int4[], $2::int8[]) g (log, generation) ON l.log = g.log AND l.generation = g.generation
+               WHERE l.holder IS NOT NULL ORDER BY l.log FOR UPDATE OF l SKIP LOCKED";
+    let (logs, generations): (Vec<_>, Vec<_>) = leases.map(|lease| (i32::from(lease.log.0), lease.generation as i64)).unzip();
+    let rows = sqlx::query_as(sql).bind(logs).bind(generations).fetch_all(tx).await;
+    let rows: Vec<Row> = rows.map_err(failure::error)?;
+    let held = |(log, through, latest, disorder, rows): Row| {
+        Ok((written_log(ORIGIN, log.into())?, (place(&through)?, Times { latest, disorder, rows })))
+    };
+    rows.into_iter().map(held).collect()
 }
 
 fn changed(rows: u64) -> Result<()> {

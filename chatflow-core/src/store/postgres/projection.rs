@@ -163,7 +163,9 @@ async fn user_numbers<'a>(tx: &mut PgConnection, names: impl Iterator<Item = &'a
     let mut names: Vec<_> = names.collect();
     names.sort_unstable();
     names.dedup();
-    let sql = "WITH asked AS (SELECT a.name, u.number FROM unnest($1::text[]) a (name) LEFT JOIN chatflow_users u ON u.name = a.name),
+    // One by one, by the index: a join would read all users for every few that said something.
+    let sql = "WITH asked AS (SELECT a.name, u.number FROM unnest($1::text[]) a (name)
+                        LEFT JOIN LATERAL (SELECT number FROM chatflow_users WHERE name = a.name LIMIT 1) u ON true),
                     made AS (INSERT INTO chatflow_users (name, number)
                         SELECT name, (SELECT coalesce(max(number), -1) FROM chatflow_users) + (row_number() OVER (ORDER BY name))::int4
                         FROM asked WHERE number IS NULL RETURNING name, number)

@@ -42,9 +42,11 @@ pub(super) async fn locate(db: &mut PgConnection, ids: &[MessageId]) -> Result<V
     Ok(ids.iter().map(|id| found.get(id).cloned()).collect())
 }
 
-/// The rows of these ids, those that there are.
+/// The rows of these ids, those that there are. No plan of it is kept, in whatever transaction: one that was made for an empty table reads
+/// all of a large one.
 pub(super) async fn find(db: &mut PgConnection, ids: &[MessageId]) -> Result<HashMap<MessageId, Located>> {
-    let rows = sqlx::query("SELECT id, room, place, digest FROM chatflow_messages WHERE id = ANY ($1)").bind(ids).fetch_all(db).await;
+    let sql = "SELECT id, room, place, digest FROM chatflow_messages WHERE id = ANY ($1)";
+    let rows = sqlx::query(sql).persistent(false).bind(ids).fetch_all(db).await;
     let found = |row: PgRow| {
         let position = place(get(&row, 2)?)?;
         Ok((get(&row, 0)?, Located::new(position, room(get(&row, 1)?)?, get::<i64>(&row, 3)? as u64)))
