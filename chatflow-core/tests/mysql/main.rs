@@ -4,6 +4,8 @@
 
 mod database;
 mod faults;
+#[path = "../support/held_logs.rs"]
+mod held_logs;
 mod opening;
 mod together;
 

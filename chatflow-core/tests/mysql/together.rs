@@ -11,6 +11,8 @@ use chatflow_testkit::{MariaDb, Service, needs};
 use futures::future::join_all;
 use sqlx::{Connection, MySqlConnection};
 
+use super::held_logs::hold_up_no_others;
+
 /// A history with so many logs, of which this node has the leases, and a connection of somebody else.
 async fn open(url: &str, logs: u16) -> (MySqlStore, Vec<Lease>, MySqlConnection) {
     let store = MySqlStore::open(DatabaseConfig::new(url)).await.unwrap();
@@ -80,23 +82,7 @@ async fn logs_that_somebody_holds_hold_up_no_others() {
     let server = Service::start_new(MariaDb::new()).await;
     let url = server.url();
     let (store, mut leases, mut foreign) = open(&url, 8).await;
-    let store = Arc::new(store);
     run(&mut foreign, "SET SESSION tx_isolation = 'READ-COMMITTED'; BEGIN; SELECT 1 FROM chatflow_logs WHERE log < 3 FOR UPDATE").await;
     let others = leases.split_off(3);
-    let wait = |held: &Lease| {
-        let (store, held) = (Arc::clone(&store), held.clone());
-        tokio::spawn(async move { store.commit(&held, &batch("held", 1..=3), at(3)).await })
-    };
-    let waits: Vec<_> = leases.iter().map(wait).collect();
-    turns_are_taken(&url, LOCKED).await;
-    for round in 0..3u64 {
-        let first = 3 * round + 1;
-        let commits = others.iter().map(async |lease| store.commit(lease, &batch("a", first..=first + 2), at(first + 2)).await.unwrap());
-        assert!(join_all(commits).await.iter().all(Vec::is_empty));
-    }
-    assert!(waits.iter().all(|wait| !wait.is_finished()), "they wait by themselves");
-    run(&mut foreign, "ROLLBACK").await;
-    for wait in waits {
-        assert_eq!(wait.await.unwrap().unwrap(), []);
-    }
+    hold_up_no_others(Arc::new(store), leases, &others, turns_are_taken(&url, LOCKED), run(&mut foreign, "ROLLBACK")).await;
 }

@@ -12,6 +12,7 @@ use futures::future::join_all;
 use sqlx::{Connection, PgConnection};
 
 use super::database::Database;
+use super::held_logs::hold_up_no_others;
 
 /// A history with so many logs, of which this node has the leases, and a connection of somebody else.
 async fn open(database: &Database, logs: u16) -> (PostgresStore, Vec<Lease>, PgConnection) {
@@ -93,23 +94,8 @@ async fn logs_that_somebody_holds_hold_up_no_others() {
     needs!(Postgres);
     let database = Database::new().await;
     let (store, mut leases, mut foreign) = open(&database, 8).await;
-    let store = Arc::new(store);
+    let mut watch = PgConnection::connect(&database.url()).await.unwrap();
     run(&mut foreign, "BEGIN; SELECT 1 FROM chatflow_logs WHERE log < 3 FOR UPDATE").await;
     let others = leases.split_off(3);
-    let wait = |held: &Lease| {
-        let (store, held) = (Arc::clone(&store), held.clone());
-        tokio::spawn(async move { store.commit(&held, &batch("held", 1..=3), at(3)).await })
-    };
-    let waits: Vec<_> = leases.iter().map(wait).collect();
-    turns_are_taken(&mut foreign).await;
-    for round in 0..3u64 {
-        let first = 3 * round + 1;
-        let commits = others.iter().map(async |lease| store.commit(lease, &batch("a", first..=first + 2), at(first + 2)).await.unwrap());
-        assert!(join_all(commits).await.iter().all(Vec::is_empty));
-    }
-    assert!(waits.iter().all(|wait| !wait.is_finished()), "they wait by themselves");
-    run(&mut foreign, "ROLLBACK").await;
-    for wait in waits {
-        assert_eq!(wait.await.unwrap().unwrap(), []);
-    }
+    hold_up_no_others(Arc::new(store), leases, &others, turns_are_taken(&mut watch), run(&mut foreign, "ROLLBACK")).await;
 }

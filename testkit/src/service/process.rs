@@ -41,12 +41,12 @@ impl Process {
 
     /// It, and what it has started and is not a zombie.
     pub(super) fn all(&self) -> Vec<i32> {
-        let own = self.pid().as_raw();
         let mut all = marked(&self.mark);
-        // Redis writes its title over its environment.
-        if !all.contains(&own) && !self.has_ended() {
-            all.push(own);
-        }
+        // Redis and PostgreSQL write their titles over their marks.
+        let unmarked = [self.pid()].into_iter().chain(children(self.pid())).filter(|pid| lives(*pid));
+        all.extend(unmarked.map(Pid::as_raw));
+        all.sort_unstable();
+        all.dedup();
         all
     }
 
@@ -63,13 +63,20 @@ impl Process {
 
     /// Stops it, its group and its children where they are; nothing of it runs once this returns.
     pub(super) fn freeze(&self) {
-        let _ = killpg(self.pid(), Signal::SIGSTOP);
-        stopped(self.pid());
-        // PostgreSQL's children have groups of their own, and it starts no more of them now.
-        for child in children(self.pid()) {
-            let _ = kill(child, Signal::SIGSTOP);
-            stopped(child);
+        let children = self.stop_starting();
+        for pid in &children {
+            let _ = kill(*pid, Signal::SIGSTOP);
         }
+        for pid in [self.pid()].into_iter().chain(children) {
+            assert!(stops(pid), "process {pid} does not stop");
+        }
+    }
+
+    /// Stops it and its group, so that it starts nothing more, and tells its children: PostgreSQL's have groups of their own.
+    fn stop_starting(&self) -> Vec<Pid> {
+        let _ = killpg(self.pid(), Signal::SIGSTOP);
+        stops(self.pid());
+        children(self.pid())
     }
 
     /// Lets it go on.
@@ -81,13 +88,21 @@ impl Process {
     }
 }
 
-/// Waits until it has stopped, or ended.
-fn stopped(pid: Pid) {
+/// Waits until it has stopped, or ended; whether it did.
+fn stops(pid: Pid) -> bool {
     let begun = Instant::now();
     while !stat(pid).is_none_or(|(state, _)| "TZX".contains(state)) {
-        assert!(begun.elapsed() < PATIENCE, "process {pid} does not stop");
+        if begun.elapsed() > PATIENCE {
+            return false;
+        }
         std::thread::sleep(Duration::from_millis(1));
     }
+    true
+}
+
+/// Whether it is there, and more than a line in its parent's books.
+fn lives(pid: Pid) -> bool {
+    stat(pid).is_some_and(|(state, _)| !"ZX".contains(state))
 }
 
 /// The processes that it has started itself.
@@ -105,6 +120,10 @@ fn stat(pid: Pid) -> Option<(char, Pid)> {
 
 impl Drop for Process {
     fn drop(&mut self) {
+        let mut unmarked = self.stop_starting();
+        for pid in &unmarked {
+            let _ = kill(*pid, Signal::SIGKILL);
+        }
         // While it has not been waited for, nobody else can have its number.
         let _ = killpg(self.pid(), Signal::SIGKILL);
         let _ = self.child.wait();
@@ -112,7 +131,9 @@ impl Drop for Process {
         let begun = Instant::now();
         loop {
             let left = marked(&self.mark);
-            if left.is_empty() || begun.elapsed() > PATIENCE {
+            // Whoever is there still holds what a new start needs, such as PostgreSQL's memory.
+            unmarked.retain(|pid| lives(*pid));
+            if left.is_empty() && unmarked.is_empty() || begun.elapsed() > PATIENCE {
                 break;
             }
             for pid in left {
