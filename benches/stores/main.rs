@@ -1,6 +1,6 @@
 //! What a store takes: ChatFlow's commits and a bare bulk insert, into the same tables of one database, in turn.
 //!
-//! `cargo bench --bench stores -- [--store postgres] [--rows 200000] [--batch 2000] [--writers 4] [--rounds 3]`
+//! `cargo bench --bench stores -- [--store postgres] [--rows 200000] [--batch 2000] [--writers 4] [--rounds 3] [--only bare]`
 //!
 //! A private database is started, with the tables and indexes of ChatFlow's schema. The bare loop does the least that makes rows of messages
 //! for good: one statement of many rows and a commit, over `--writers` connections (SQLite has one). ChatFlow's commits check a lease, leave
@@ -11,7 +11,7 @@
 mod bare;
 mod ours;
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use chatflow_core::{Message, MessageId, Position, RoomId, Stored, Timestamp, kind};
 use chatflow_testkit::{MariaDb, Postgres, Service};
@@ -36,6 +36,15 @@ struct Args {
     size: usize,
     #[arg(long, default_value = "3")]
     rounds: u64,
+    /// One of the two by itself, into tables that hold nothing of the other.
+    #[arg(long, value_enum)]
+    only: Option<Side>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Side {
+    Bare,
+    Ours,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -100,19 +109,36 @@ async fn main() {
     ours::migrate(args.store, &url).await;
     let mut ratios = Vec::new();
     for round in 0..args.rounds {
-        let shares = args.shares(2 * round);
-        let begun = Instant::now();
-        match args.store {
-            Store::Sqlite => bare::sqlite(&url, shares).await,
-            Store::Postgres => bare::postgres(&url, shares).await,
-            Store::MariaDb => bare::mariadb(&url, shares).await,
+        let bare = match args.only {
+            Some(Side::Ours) => None,
+            _ => Some(bare(args.store, &url, args.shares(2 * round)).await),
+        };
+        let ours = match args.only {
+            Some(Side::Bare) => None,
+            _ => Some(ours::write(args.store, &url, args.shares(2 * round + 1)).await),
+        };
+        let rate = |took: Duration| args.rows as f64 / took.as_secs_f64();
+        match (bare.map(rate), ours.map(rate)) {
+            (Some(bare), Some(ours)) => {
+                println!("round {}: bare {bare:.0} rows/s, ChatFlow {ours:.0} rows/s, {:.2} of bare", round + 1, ours / bare);
+                ratios.push(ours / bare);
+            }
+            (bare, ours) => println!("round {}: {:.0} rows/s", round + 1, bare.or(ours).unwrap_or_default()),
         }
-        let bare = args.rows as f64 / begun.elapsed().as_secs_f64();
-        let shares = args.shares(2 * round + 1);
-        let ours = args.rows as f64 / ours::write(args.store, &url, shares).await.as_secs_f64();
-        println!("round {}: bare {bare:.0} rows/s, ChatFlow {ours:.0} rows/s, {:.2} of bare", round + 1, ours / bare);
-        ratios.push(ours / bare);
     }
     ratios.sort_by(f64::total_cmp);
-    println!("median: {:.2} of bare", ratios[ratios.len() / 2]);
+    if let Some(median) = ratios.get(ratios.len() / 2) {
+        println!("median: {median:.2} of bare");
+    }
+}
+
+/// Inserts every share over a connection of its own; how long that took.
+async fn bare(store: Store, url: &str, shares: Vec<Share>) -> Duration {
+    let begun = Instant::now();
+    match store {
+        Store::Sqlite => bare::sqlite(url, shares).await,
+        Store::Postgres => bare::postgres(url, shares).await,
+        Store::MariaDb => bare::mariadb(url, shares).await,
+    }
+    begun.elapsed()
 }

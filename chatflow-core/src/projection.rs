@@ -11,6 +11,8 @@ use crate::{ErrorKind, NodeId, Result};
 
 /// Between two looks at a history that is wholly counted: how much later than a commit the summaries have it, at the most.
 const LOOK: Duration = Duration::from_millis(100);
+/// The longest pause after work that is not done.
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 /// Between two claims while another node counts.
 const CLAIM: Duration = Duration::from_secs(1);
 /// How often the lease is renewed, at least.
@@ -63,7 +65,7 @@ async fn count(store: &dyn MessageStore, projections: &dyn Projections, lease: &
         let begun = Instant::now();
         let is_behind = projections.project(lease, usize::MAX).await?;
         // As long a pause as there was work, so that commits and answers have half of what there is at the least.
-        let pause = if is_behind { begun.elapsed().min(LOOK) } else { LOOK };
+        let pause = if is_behind { begun.elapsed().min(LONGEST_PAUSE) } else { LOOK };
         if timeout(pause, &mut *stop).await.is_ok() {
             return Ok(());
         }

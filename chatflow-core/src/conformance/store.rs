@@ -183,6 +183,7 @@ macro_rules! store_suite {
             g3_another_message_of_the_same_id_is_a_conflict
             g3_an_id_twice_in_one_batch_is_one_row
             g3_the_same_batch_again_changes_nothing
+            g3_a_batch_of_any_size_has_its_exceptions
             g3_rows_are_found_by_their_ids
             g3_sixteen_logs_commit_at_once
             g3_logs_that_commit_at_once_have_each_their_own_exceptions

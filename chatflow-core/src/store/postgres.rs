@@ -3,6 +3,7 @@
 mod accounts;
 mod analytics;
 mod commit;
+mod copy;
 pub(crate) mod failure;
 mod lease;
 mod letters;

@@ -213,6 +213,40 @@ pub async fn g3_the_same_batch_again_changes_nothing(subject: &Subject) {
     assert_eq!(page(store, "a", &PageQuery::latest(10)).await, before);
 }
 
+/// Guarantee 3: stores write batches of different sizes in different ways, with the same outcome.
+pub async fn g3_a_batch_of_any_size_has_its_exceptions(subject: &Subject) {
+    let store = &*subject.store;
+    let mut lease = claim(store, LOG).await;
+    let mut kept = batch("a", 1..=3);
+    store.commit(&lease, &kept, at(3)).await.expect("valid");
+    let mut through = 3;
+    for (size, is_good) in [20u64, 150, 999, 1_000, 2_500].into_iter().flat_map(|size| [(size, true), (size, false)]) {
+        let first = through + 1;
+        (lease, through) = (lease.at(at(through)), through + size);
+        let mut entries = batch("a", first..=through);
+        entries[3].message.sender = "back\\slash and \0 nothing".into();
+        entries[4].message.body = Vec::from_iter(0..=255).into();
+        let mut expected = Vec::new();
+        if !is_good {
+            entries[8].message = kept[2].message.clone();
+            entries[9].message.id = kept[1].message.id;
+            entries[10].message = entries[7].message.clone();
+            expected.push((8, Exception::Repeat { first: at(3) }));
+            expected.push((9, Exception::Conflict { first: at(2) }));
+            expected.push((10, Exception::Repeat { first: at(first + 7) }));
+        }
+        assert_eq!(store.commit(&lease, &entries, at(through)).await.expect("valid"), expected, "{size}");
+        kept.extend(entries.into_iter().enumerate().filter(|(n, _)| is_good || !(8..=10).contains(n)).map(|(_, entry)| entry));
+    }
+    let (mut seen, mut from) = (Vec::new(), Position::ZERO);
+    while seen.len() < kept.len() {
+        let page = page(store, "a", &PageQuery::after(from, 1_000)).await;
+        from = page.messages.last().expect("there are more").position;
+        seen.extend(page.messages);
+    }
+    assert!(seen == kept, "what was committed is read back as it was");
+}
+
 /// Guarantees 2 and 3 with the traffic that a node makes: sixteen pipelines at once, none disturbed by a bad neighbour.
 pub async fn g3_sixteen_logs_commit_at_once(subject: &Subject) {
     let writers = (0..16u16).map(|log| {

@@ -17,8 +17,8 @@ use crate::store::sql::with;
 use crate::store::summary::{Key, Kind, LENGTHS, Rolled, Said, Tally};
 use crate::store::{Lease, Projections, SUMMARIES, batch};
 
-/// Rows of one transaction.
-const ROWS: usize = 10_000;
+/// Rows of one transaction: many, since the blocks are written once for all of them.
+const ROWS: usize = 50_000;
 /// Rooms that are looked for at once.
 const ROOMS: usize = 4_096;
 /// Rooms of one transaction, and blocks of one statement.

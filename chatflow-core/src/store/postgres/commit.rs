@@ -7,13 +7,16 @@ use sqlx::{Connection, PgConnection};
 
 use super::lease::{held, held_together, held_with_times, milliseconds};
 use super::text::escaped;
-use super::{ORIGIN, failure, reader};
+use super::{ORIGIN, copy, failure, reader};
 use crate::store::sql::{self, Exceptions, News, Outcome, Part, Small};
 use crate::store::{Lease, Stored, batch};
 use crate::{LogId, Position, Result};
 
 /// A commit's statements have one plan each, whatever the tables hold: it is made once, or planning would take longer than a small batch.
 const BEGIN: &str = "BEGIN; SET LOCAL plan_cache_mode = force_generic_plan";
+
+/// Rows from which on it pays to copy them, for which there are three more round trips.
+const COPIED: usize = 100;
 
 /// Makes rows of `entries`, moves the cursor of the log and lets the lease run for `time` again.
 pub(super) async fn commit(
@@ -92,6 +95,18 @@ fn number(log: LogId) -> i32 {
 async fn insert(tx: &mut PgConnection, fresh: &[&Stored]) -> Result<u64> {
     if fresh.is_empty() {
         return Ok(0);
+    }
+    if fresh.len() >= COPIED {
+        let mut attempt = tx.begin().await.map_err(failure::error)?;
+        match copy::insert(&mut attempt, fresh).await {
+            Ok(inserted) => {
+                attempt.commit().await.map_err(failure::error)?;
+                return Ok(inserted);
+            }
+            // Rare: what may be there already is looked for before it comes here.
+            Err(error) if failure::is_duplicate(&error) => attempt.rollback().await.map_err(failure::error)?,
+            Err(error) => return Err(failure::error(error)),
+        }
     }
     let places: Vec<_> = fresh.iter().map(|entry| entry.position.to_bytes()).collect();
     let messages = || fresh.iter().map(|entry| &entry.message);

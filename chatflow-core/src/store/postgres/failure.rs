@@ -38,6 +38,11 @@ pub(super) fn opening(from: sqlx::Error) -> Error {
     error(from)
 }
 
+/// Whether what was to be inserted is there already.
+pub(super) fn is_duplicate(error: &sqlx::Error) -> bool {
+    error.as_database_error().is_some_and(|error| error.is_unique_violation())
+}
+
 /// By SQLSTATE, appendix A of PostgreSQL's manual.
 fn of_code(code: &str) -> (ErrorKind, &'static str) {
     use ErrorKind::{Corrupt, Internal, Invalid, Unavailable};

@@ -110,7 +110,7 @@ pub(super) fn user_messages_sql(newest: bool) -> &'static str {
             concat!(
                 "SELECT m.epoch, m.\"offset\", m.id, m.digest, m.at, m.sender, m.kind, m.node, m.session, m.origin, m.body, r.name
                  FROM user_rows u CROSS JOIN messages m ON m.rowid = u.row CROSS JOIN rooms r ON r.id = m.room
-                 WHERE u.user = (SELECT number FROM users WHERE name = ?1) AND u.at BETWEEN ?2 AND ?4
+                 WHERE u.user = (SELECT number FROM users WHERE name = ?1) AND u.at BETWEEN ?2 AND ?4 AND u.row <= ?7
                     AND (u.at > ?2 OR m.id >= ?3) AND (u.at < ?4 OR m.id <= ?5) ORDER BY u.at ",
                 $order,
                 ", m.id ",
@@ -126,7 +126,8 @@ pub(super) fn user_messages_sql(newest: bool) -> &'static str {
 pub(super) fn user_messages(db: &Connection, user: &str, query: &UserQuery) -> rusqlite::Result<UserPage> {
     let Some((first, last)) = query.bounds() else { return Ok(UserPage::default()) };
     let db = db.unchecked_transaction()?;
-    let bounds = params![user, first.at.0, &first.id.as_bytes()[..], last.at.0, &last.id.as_bytes()[..], query.one_more()];
+    let (since, one_more) = (counted(&db)?.0, query.one_more());
+    let bounds = params![user, first.at.0, &first.id.as_bytes()[..], last.at.0, &last.id.as_bytes()[..], one_more, since];
     let row = |row: &Row<'_>| reader::stored(row, &reader::room(row, 11)?);
     let mut found = all(&db, user_messages_sql(query.newest), bounds, row)?;
     let order = if query.newest { "DESC" } else { "ASC" };
@@ -135,8 +136,6 @@ pub(super) fn user_messages(db: &Connection, user: &str, query: &UserQuery) -> r
          FROM messages m CROSS JOIN rooms r ON r.id = m.room WHERE m.rowid > ?7 AND m.sender = ?1
             AND (m.at, m.id) >= (?2, ?3) AND (m.at, m.id) <= (?4, ?5) ORDER BY m.at {order}, m.id {order} LIMIT ?6"
     );
-    let (since, one_more) = (counted(&db)?.0, query.one_more());
-    let bounds = params![user, first.at.0, &first.id.as_bytes()[..], last.at.0, &last.id.as_bytes()[..], one_more, since];
     let fresh = all(&db, &sql, bounds, row)?;
     if !fresh.is_empty() {
         found.extend(fresh);
@@ -153,10 +152,12 @@ pub(super) fn user_messages(db: &Connection, user: &str, query: &UserQuery) -> r
 pub(super) fn user_rooms(db: &Connection, user: &str, after: &str, limit: usize) -> rusqlite::Result<Counted<Vec<UserRoom>>> {
     let db = db.unchecked_transaction()?;
     let theirs = |row: &Row<'_>| Ok((row.get::<_, i64>(0)?, (count(row, 1)?, row.get::<_, i64>(2)?)));
-    let sql = "SELECT room, count(*), max(at) FROM user_rows WHERE user = (SELECT number FROM users WHERE name = ?) GROUP BY room";
-    let mut rooms: HashMap<i64, (u64, i64)> = all(&db, sql, [user], theirs)?.into_iter().collect();
+    let since = counted(&db)?.0;
+    let sql =
+        "SELECT room, count(*), max(at) FROM user_rows WHERE user = (SELECT number FROM users WHERE name = ?) AND row <= ? GROUP BY room";
+    let mut rooms: HashMap<i64, (u64, i64)> = all(&db, sql, params![user, since], theirs)?.into_iter().collect();
     let sql = "SELECT room, count(*), max(at) FROM messages WHERE rowid > ? AND sender = ? GROUP BY room";
-    for (room, (n, last)) in all(&db, sql, params![counted(&db)?.0, user], theirs)? {
+    for (room, (n, last)) in all(&db, sql, params![since, user], theirs)? {
         let known = rooms.entry(room).or_insert((0, i64::MIN));
         *known = (known.0 + n, known.1.max(last));
     }
@@ -182,7 +183,7 @@ mod tests {
         let db = super::super::schema::prepare(&folder.path().join("x.db"), std::time::Duration::ZERO).unwrap();
         for newest in [true, false] {
             let mut plan = db.prepare(&format!("EXPLAIN QUERY PLAN {}", user_messages_sql(newest))).unwrap();
-            let steps = plan.query_map(rusqlite::params_from_iter([1; 6]), |row| row.get::<_, String>(3)).unwrap();
+            let steps = plan.query_map(rusqlite::params_from_iter([1; 7]), |row| row.get::<_, String>(3)).unwrap();
             let steps = steps.collect::<rusqlite::Result<Vec<_>>>().unwrap();
             assert_eq!(steps[0], "SEARCH u USING PRIMARY KEY (user=? AND at>? AND at<?)");
             assert!(!steps.iter().any(|step| step.contains("SCAN")), "{steps:?}");

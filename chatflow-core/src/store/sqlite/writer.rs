@@ -225,6 +225,7 @@ impl Request {
         match self {
             Self::Commit { batch, .. } => batch.len(),
             Self::Remove { rows, .. } => rows.len(),
+            Self::Count { change, .. } => change.len(),
             _ => 1,
         }
     }
