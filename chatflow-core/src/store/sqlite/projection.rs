@@ -13,7 +13,8 @@ use crate::Result;
 use crate::store::summary::{Key, Kind, LENGTHS, Rolled, Said, Tally};
 use crate::store::{Lease, Projections, batch};
 
-/// Rows of one pass: many, since the blocks are written once for all of them, and rows of a user share a page of the lists. Some 15 MB.
+/// Rows of one pass, all of them in memory: many, since the blocks are written once for all of them, and the more there are, the more of
+/// them share a page of the lists.
 const ROWS: usize = 100_000;
 
 /// Rows of one transaction: few, since commits wait for its end.
