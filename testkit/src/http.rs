@@ -33,7 +33,22 @@ impl Response {
 /// # Errors
 /// Nobody listens, the answer is none, or it takes longer than 30 s.
 pub async fn get(address: SocketAddr, path: &str) -> io::Result<Response> {
-    let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+    request(address, "GET", path, "").await
+}
+
+/// Sends JSON to `path`.
+///
+/// # Errors
+/// As for [`get`].
+pub async fn post(address: SocketAddr, path: &str, body: &Value) -> io::Result<Response> {
+    request(address, "POST", path, &body.to_string()).await
+}
+
+async fn request(address: SocketAddr, method: &str, path: &str, body: &str) -> io::Result<Response> {
+    let length = body.len();
+    let request = format!(
+        "{method} {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}"
+    );
     let exchange = async {
         let mut stream = TcpStream::connect(address).await?;
         stream.write_all(request.as_bytes()).await?;

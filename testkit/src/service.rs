@@ -12,7 +12,6 @@ mod watch;
 
 use std::fmt::Debug;
 use std::fs::{self, File};
-use std::io::Write;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -77,13 +76,11 @@ pub trait Program: Debug + Send + Sync + 'static {
 /// # Panics
 /// It is missing in CI, where nothing may be.
 pub fn can_use<P: Program>() -> bool {
-    let Some(missing) = P::missing() else { return true };
-    let test = std::thread::current().name().unwrap_or("a test").to_owned();
-    let ci = std::env::var("CI").is_ok_and(|ci| !matches!(ci.as_str(), "" | "0" | "false"));
-    assert!(!ci, "{missing}");
-    // Past the capture of `println`.
-    let _ = writeln!(std::io::stderr(), "{test}: SKIPPED, {missing}");
-    false
+    let missing = P::missing();
+    if let Some(missing) = &missing {
+        crate::skip(missing);
+    }
+    missing.is_none()
 }
 
 /// Leaves a test that needs services which this machine does not have: `needs!(Redis, RabbitMq);`.

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use chatflow_testkit::browser::{Browser, Tab, chromium};
-use chatflow_testkit::{History, Options, Server, eventually_async};
+use chatflow_testkit::{History, Options, Server, eventually_async, skip};
 use serde_json::Value;
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -55,9 +55,7 @@ async fn show(tab: &Tab, name: &str) {
 fn browser_program() -> Option<PathBuf> {
     let program = chromium();
     if program.is_none() {
-        let ci = std::env::var("CI").is_ok_and(|ci| !["", "0", "false"].contains(&&*ci));
-        assert!(!ci, "there is no `chromium` in PATH: apt-get install chromium");
-        eprintln!("SKIPPED: there is no `chromium` in PATH; apt-get install chromium");
+        skip("there is no `chromium` in PATH: apt-get install chromium");
     }
     program
 }

@@ -102,9 +102,9 @@ async fn a_user_needs_no_more_rights_than_it_uses() {
     assert!(error.kind() == ErrorKind::Config && error.to_string().contains(lacking), "{error}");
     database.run(&format!("GRANT INSERT ON chatflow_messages TO {name}@'%'; GRANT DELETE ON chatflow_accounts TO {name}@'%'")).await;
     let store = MySqlStore::open(config).await.unwrap();
-    let lease = store.claim(chatflow_core::LogId(0), &"n".into()).await.unwrap();
+    let writer = store.claim(chatflow_core::LogId(0), &"n".into()).await.unwrap();
     let rows = chatflow_core::conformance::store::batch("a", 1..=3);
-    assert_eq!(store.commit(&lease, &rows, rows[2].position).await.unwrap(), []);
+    assert_eq!(store.commit(&writer, &rows, rows[2].position).await.unwrap(), []);
     assert!(store.status().await.healthy);
     let lease = store.claim(chatflow_core::store::SUMMARIES, &"n".into()).await.unwrap();
     let active = async || store.analytics().unwrap().active_users(Minutes::default()).await.unwrap();
@@ -115,4 +115,17 @@ async fn a_user_needs_no_more_rights_than_it_uses() {
         assert_eq!(active().await, expected);
         MySqlStore::rebuild_summaries(&DatabaseConfig::new(database.url())).await.unwrap();
     }
+    // Removing is asked for by name, and takes more.
+    while store.projections().unwrap().project(&lease, 10).await.unwrap() {}
+    let retention = store.retention().unwrap();
+    for right in ["DELETE ON chatflow_messages", "INSERT ON chatflow_meta"] {
+        let error = retention.may_remove().await.expect_err("refused");
+        let lacking = "lacks rights: DELETE on chatflow_messages, INSERT on chatflow_meta";
+        assert!(error.kind() == ErrorKind::Config && error.to_string().contains(lacking), "{error}");
+        database.run(&format!("GRANT {right} TO {name}@'%'")).await;
+    }
+    retention.may_remove().await.unwrap();
+    let room = chatflow_core::RoomId::new("a").unwrap();
+    let all = chatflow_core::Timestamp(i64::MAX);
+    assert_eq!(retention.remove(&writer.at(rows[2].position), &room, all, 10).await.unwrap(), 2, "the newest stays");
 }

@@ -94,9 +94,9 @@ async fn a_user_needs_no_more_rights_than_it_uses() {
     database.run(&format!("GRANT INSERT ON chatflow_messages TO {name}")).await;
     database.run(&format!("GRANT SELECT, INSERT, UPDATE, DELETE ON chatflow_accounts TO {name}")).await;
     let store = PostgresStore::open(config).await.unwrap();
-    let lease = store.claim(chatflow_core::LogId(0), &"n".into()).await.unwrap();
+    let writer = store.claim(chatflow_core::LogId(0), &"n".into()).await.unwrap();
     let rows = chatflow_core::conformance::store::batch("a", 1..=3);
-    assert_eq!(store.commit(&lease, &rows, rows[2].position).await.unwrap(), []);
+    assert_eq!(store.commit(&writer, &rows, rows[2].position).await.unwrap(), []);
     assert!(store.status().await.healthy);
     let lease = store.claim(chatflow_core::store::SUMMARIES, &"n".into()).await.unwrap();
     let active = async || store.analytics().unwrap().active_users(Minutes::default()).await.unwrap();
@@ -107,4 +107,20 @@ async fn a_user_needs_no_more_rights_than_it_uses() {
         assert_eq!(active().await, expected);
         PostgresStore::rebuild_summaries(&DatabaseConfig::new(database.url())).await.unwrap();
     }
+    // Removing is asked for by name, and takes more.
+    while store.projections().unwrap().project(&lease, 10).await.unwrap() {}
+    let retention = store.retention().unwrap();
+    for right in ["DELETE ON chatflow_messages", "INSERT ON chatflow_meta"] {
+        let error = retention.may_remove().await.expect_err("refused");
+        let lacking = "lacks rights: DELETE on chatflow_messages, INSERT on chatflow_meta";
+        assert!(error.kind() == ErrorKind::Config && error.to_string().contains(lacking), "{error}");
+        database.run(&format!("GRANT {right} TO {name}")).await;
+    }
+    retention.may_remove().await.unwrap();
+    let room = chatflow_core::RoomId::new("a").unwrap();
+    let all = chatflow_core::Timestamp(i64::MAX);
+    assert_eq!(retention.remove(&writer.at(rows[2].position), &room, all, 10).await.unwrap(), 2, "the newest stays");
+    // What is copied takes no other right than what is inserted.
+    let many = chatflow_core::conformance::store::batch("b", 4..=500);
+    assert_eq!(store.commit(&writer, &many, many[496].position).await.unwrap(), []);
 }

@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use tokio::time::timeout;
 
 use super::Program;
-use crate::{Port, http};
+use crate::{Port, http, packages};
 
 /// LocalStack with SNS and SQS. It takes any credentials, and has its topics, queues and messages in memory.
 #[derive(Debug)]
@@ -29,9 +29,7 @@ impl Sqs {
 
     /// Where `scripts/test` installs it, or where somebody else has.
     fn folder() -> PathBuf {
-        let home = || PathBuf::from(std::env::var_os("HOME").unwrap_or_default()).join(".cache");
-        let cache = || std::env::var_os("XDG_CACHE_HOME").map_or_else(home, PathBuf::from).join("chatflow/localstack");
-        std::env::var_os("CHATFLOW_LOCALSTACK").map_or_else(cache, PathBuf::from)
+        std::env::var_os("CHATFLOW_LOCALSTACK").map_or_else(|| packages("localstack"), PathBuf::from)
     }
 
     fn python() -> PathBuf {

@@ -1,8 +1,10 @@
-//! Two servers on one broker that both keep their history in one database: one writes each log, both answer for it.
+//! Two servers on one broker, whichever it is, that both keep their history in one database: one writes each log, both answer for it.
 //!
 //! `CHATFLOW_FAULT_ROUNDS` sets how often a writer or the database is lost in one run (8).
 
 #![allow(clippy::unwrap_used)]
+
+mod nodes;
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -10,116 +12,15 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use chatflow_client::{Ack, Client, ClientBuilder, Draft, Incoming, MessageId, Published};
-use chatflow_testkit::{Habit, History, Ledger, MariaDb, Member, Options, Postgres, Program, Publisher, Redis, Refusals, Server, Service};
-use chatflow_testkit::{eventually, eventually_async, needs};
-use sqlx::{Connection, MySqlConnection, PgConnection};
+use chatflow_testkit::{Habit, Ledger, MariaDb, Member, Options, Postgres, Program, Publisher, RabbitMq, Redis, Refusals};
+use chatflow_testkit::{Server, Service, Socket, Sqs, eventually, eventually_async, needs};
+
+use nodes::{Lock, Nodes, is_postgres};
 
 const LEASE: Duration = Duration::from_secs(2);
 const WINDOW: usize = 20;
 const PAUSE: Duration = Duration::from_millis(5);
 const PATIENCE: Duration = Duration::from_secs(30);
-/// From the last sign of a writer to the first row of the next: its lease, and the time in which that is noticed and read.
-const TAKEN_OVER: Duration = Duration::from_secs(7);
-
-struct Nodes {
-    servers: Vec<Server>,
-    database: Service,
-    _broker: Service,
-}
-
-impl Nodes {
-    /// `node1` starts first, so that it writes all logs.
-    async fn start(database: impl Program) -> Self {
-        Self::start_on(database, Redis::new()).await
-    }
-
-    async fn start_on(database: impl Program, broker: Redis) -> Self {
-        let (database, broker) = (Service::start_new(database).await, Service::start_new(broker).await);
-        let options = |n: usize| {
-            let options = Options::new().node(format!("node{n}")).broker(broker.url()).store(database.url());
-            options.set("store.lease", "2s").set("limits.publish_rate_anonymous", 0)
-        };
-        let servers = vec![Server::start(options(1)), Server::start(options(2))];
-        let nodes = Self { servers, database, _broker: broker };
-        assert_eq!((nodes.writes(0).await, nodes.writes(1).await), (Some(16), Some(0)));
-        nodes
-    }
-
-    /// How many logs a server takes into the history; `None` while something is wrong.
-    async fn writes(&self, which: usize) -> Option<usize> {
-        let ready = self.servers[which].get("/ready").await.json();
-        let parts = ready["components"].as_array().unwrap();
-        let detail = parts.iter().find(|part| part["name"] == "pipeline").unwrap()["detail"].as_str().unwrap();
-        detail.strip_prefix("writing ")?.strip_suffix(" of 16 logs")?.parse().ok()
-    }
-
-    async fn has_taken_over(&self, which: usize) {
-        let taken = || async { (self.writes(which).await == Some(16)).then_some(()) };
-        eventually_async("the other node writes", TAKEN_OVER, taken).await;
-    }
-
-    /// The server that writes all logs, once one does and the other stands by.
-    async fn who_writes(&self, round: usize, loss: Loss) -> usize {
-        let settled = || async {
-            let written = [self.writes(0).await, self.writes(1).await];
-            // After both were killed each may have got some of the logs: that is as good.
-            let all = matches!(written, [Some(a), Some(b)] if a + b == 16);
-            all.then(|| usize::from(written[0] < written[1]))
-        };
-        eventually_async(&format!("every log has its writer after round {round}, {loss:?}"), PATIENCE, settled).await
-    }
-
-    async fn histories(&self, rooms: &[String]) -> Vec<History> {
-        let mut histories = Vec::new();
-        for server in &self.servers {
-            histories.push(History::over_http(server.address, rooms, 1_000).await);
-        }
-        histories
-    }
-
-    /// How many rows there are, by what the database itself says.
-    async fn rows(&self, which: &str) -> usize {
-        let (url, sql) = (self.database.url(), format!("SELECT count(*) FROM chatflow_messages {which}"));
-        let count: i64 = if is_postgres(&self.database) {
-            sqlx::query_scalar(&sql).fetch_one(&mut PgConnection::connect(&url).await.unwrap()).await.unwrap()
-        } else {
-            sqlx::query_scalar(&sql).fetch_one(&mut MySqlConnection::connect(&url).await.unwrap()).await.unwrap()
-        };
-        count.try_into().unwrap()
-    }
-}
-
-fn is_postgres(database: &Service) -> bool {
-    database.url().starts_with("postgres:")
-}
-
-/// Somebody who keeps everybody from writing messages.
-enum Lock {
-    Postgres(PgConnection),
-    MariaDb(MySqlConnection),
-}
-
-impl Lock {
-    async fn take(database: &Service) -> Self {
-        let url = database.url();
-        if is_postgres(database) {
-            let mut db = PgConnection::connect(&url).await.unwrap();
-            sqlx::raw_sql("BEGIN; LOCK TABLE chatflow_messages IN SHARE MODE").execute(&mut db).await.unwrap();
-            Self::Postgres(db)
-        } else {
-            let mut db = MySqlConnection::connect(&url).await.unwrap();
-            sqlx::raw_sql("LOCK TABLES chatflow_messages READ").execute(&mut db).await.unwrap();
-            Self::MariaDb(db)
-        }
-    }
-
-    async fn free(self) {
-        match self {
-            Self::Postgres(db) => db.close().await.unwrap(),
-            Self::MariaDb(db) => db.close().await.unwrap(),
-        }
-    }
-}
 
 fn client(server: &Server) -> ClientBuilder {
     Client::builder(server.url()).user("1", "ada").room("room0").ack(Ack::Persisted).answer_timeout(PATIENCE)
@@ -143,9 +44,9 @@ enum Loss {
 }
 
 /// Killed, or stopped past its lease, in turn, and the database too; whoever is left goes on meanwhile.
-async fn whoever_writes_may_die_or_fall_asleep_and_the_other_goes_on(database: impl Program) {
+async fn whoever_writes_may_die_or_fall_asleep_and_the_other_goes_on(database: impl Program, broker: impl Program) {
     let begun = Instant::now();
-    let mut nodes = Nodes::start(database).await;
+    let mut nodes = Nodes::start(database, broker).await;
     let rooms: Vec<_> = (0..3).map(|n| format!("room{n}")).collect();
     let (ledger, refusals) = (Arc::new(Ledger::default()), Refusals::default());
     let everywhere = |n: usize| (nodes.servers[n % 2].address, &rooms[n / 2]);
@@ -189,7 +90,7 @@ async fn whoever_writes_may_die_or_fall_asleep_and_the_other_goes_on(database: i
                 nodes.servers.iter_mut().for_each(Server::restart);
             }
         }
-        writer = nodes.who_writes(round, loss).await;
+        writer = nodes.who_writes(&format!("round {round}, {loss:?}")).await;
     }
     publishers.iter().for_each(Publisher::stop);
     eventually("everything is answered", PATIENCE, || publishers.iter().all(Publisher::is_done).then_some(())).await;
@@ -215,8 +116,8 @@ async fn whoever_writes_may_die_or_fall_asleep_and_the_other_goes_on(database: i
 
 /// What the node that does not write knows of the history: when a message is in it, that it has another one of the id, and nothing
 /// sooner.
-async fn what_is_persisted_is_told_on_the_node_that_does_not_write(database: impl Program) {
-    let nodes = Nodes::start(database).await;
+async fn what_is_persisted_is_told_on_the_node_that_does_not_write(database: impl Program, broker: impl Program) {
+    let nodes = Nodes::start(database, broker).await;
     let (writer, _events) = client(&nodes.servers[0]).connect().await.unwrap();
     let (other, mut shown) = client(&nodes.servers[1]).connect().await.unwrap();
     for n in 0..20 {
@@ -259,8 +160,8 @@ async fn what_is_persisted_is_told_on_the_node_that_does_not_write(database: imp
 
 /// With a broker that keeps nothing, a message is shown once it is in the history: each once, none that repeats or contradicts
 /// another, in one order, whether the node writes or not.
-async fn where_the_history_decides_what_is_shown_it_decides_on_every_node(database: impl Program) {
-    let nodes = Nodes::start_on(database, Redis::new().set("appendonly", "no")).await;
+async fn where_the_history_decides_what_is_shown_it_decides_on_every_node(database: impl Program, broker: Redis) {
+    let nodes = Nodes::start(database, broker.set("appendonly", "no")).await;
     let (writer, mut shown_there) = client(&nodes.servers[0]).connect().await.unwrap();
     let (other, mut shown_here) = client(&nodes.servers[1]).connect().await.unwrap();
     for n in 0..20 {
@@ -289,8 +190,8 @@ async fn where_the_history_decides_what_is_shown_it_decides_on_every_node(databa
 }
 
 /// The load generator is the judge: every message once, in one order for everybody, and in the history of both.
-async fn a_load_on_both_is_seen_alike_and_stored_once(database: impl Program) {
-    let mut nodes = Nodes::start(database).await;
+async fn a_load_on_both_is_seen_alike_and_stored_once(database: impl Program, broker: impl Program) {
+    let mut nodes = Nodes::start(database, broker).await;
     let urls = format!("{},{}", nodes.servers[0].url(), nodes.servers[1].url());
     let mut load = Command::new(program("chatflow-client"));
     load.args(["load", &urls, "--messages", "20000", "--warmup", "0x0", "--connections", "16", "--listeners", "4", "--timeout", "10s"]);
@@ -310,9 +211,46 @@ async fn a_load_on_both_is_seen_alike_and_stored_once(database: impl Program) {
     assert!(gone.elapsed() < LEASE, "{:?}", gone.elapsed());
 }
 
+/// What is too old goes once, by whoever writes, and members of both nodes are told that they have missed it.
+async fn what_is_too_old_goes_by_whoever_writes(database: impl Program, broker: impl Program) {
+    // Nor may a node know it from its memory.
+    let brief = |options: Options| options.set("engine.dedup_window", "1s").set("engine.recent_messages", 0).set("store.retention", "2s");
+    let mut nodes = Nodes::start_with(database, broker, brief).await;
+    let (other, _events) = client(&nodes.servers[1]).connect().await.unwrap();
+    let mut gone = None;
+    for killed in [false, true] {
+        if killed {
+            nodes.servers[0].kill9();
+            nodes.has_taken_over(1).await;
+        }
+        let mut last = None;
+        for n in 0..50 {
+            last = say(&other, Draft::new(n.to_string())).await.unwrap().position;
+            gone = gone.or(last);
+        }
+        let removed = || async { (nodes.rows("").await == 1).then_some(()) };
+        eventually_async("only the newest is left", PATIENCE, removed).await;
+        let counts = async |n: usize| nodes.servers[n].metric("chatflow_messages_removed_total").await;
+        if killed {
+            assert_eq!(counts(1).await, 50, "the one that was left as well");
+            nodes.servers[0].restart();
+        } else {
+            assert_eq!((counts(0).await, counts(1).await), (49, 0));
+        }
+        for server in &nodes.servers {
+            let page = server.get("/api/v1/rooms/room0/messages").await.json();
+            let left: Vec<_> = page["messages"].as_array().unwrap().iter().map(|message| message["position"].clone()).collect();
+            assert_eq!(left, [last.unwrap().to_string()]);
+            let mut late = Socket::connect(server.address, &format!("/chat/room0?after={}", gone.unwrap())).await.unwrap();
+            let welcome = late.expect("a welcome", |frame| frame["event"] == "welcome").await;
+            assert_eq!((&welcome["recovered"], &welcome["reason"]), (&false.into(), &"not_kept".into()), "{welcome}");
+        }
+    }
+}
+
 /// A node that is not to write the history answers for it all the same.
-async fn who_has_not_the_role_never_writes(database: impl Program) {
-    let (database, broker) = (Service::start_new(database).await, Service::start_new(Redis::new()).await);
+async fn who_has_not_the_role_never_writes(database: impl Program, broker: impl Program) {
+    let (database, broker) = (Service::start_new(database).await, Service::start_new(broker).await);
     let options = |n: usize| Options::new().node(format!("node{n}")).broker(broker.url()).store(database.url());
     let gateway = Server::start(options(1).set("node.roles", "gateway,api"));
     let (client, _events) = client(&gateway).connect().await.unwrap();
@@ -360,28 +298,57 @@ fn program(name: &str) -> PathBuf {
     path
 }
 
+/// Cases of a history in a database, behind a broker or without one.
 macro_rules! on {
-    ($name:ident, $program:ty) => {
+    ($name:ident, $services:tt: $($case:ident)+) => {
         mod $name {
             use super::*;
 
-            on!(@ $program, Redis: whoever_writes_may_die_or_fall_asleep_and_the_other_goes_on);
-            on!(@ $program, Redis: what_is_persisted_is_told_on_the_node_that_does_not_write);
-            on!(@ $program, Redis: where_the_history_decides_what_is_shown_it_decides_on_every_node);
-            on!(@ $program, Redis: a_load_on_both_is_seen_alike_and_stored_once);
-            on!(@ $program, Redis: who_has_not_the_role_never_writes);
-            on!(@ $program: nodes_with_brokers_of_their_own_do_not_share_a_history);
-            on!(@ $program: a_database_that_cant_be_used_is_told_in_one_line_without_the_password);
+            $(on!(@ $services: $case);)+
         }
     };
-    (@ $program:ty $(, $broker:ty)?: $case:ident) => {
+    (@ ($database:ident $(, $broker:ident)?): $case:ident) => {
         #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
         async fn $case() {
-            needs!($program $(, $broker)?);
-            super::$case(<$program>::new()).await;
+            needs!($database $(, $broker)?);
+            super::$case($database::new() $(, $broker::new())?).await;
         }
     };
 }
 
-on!(postgres, Postgres);
-on!(mariadb, MariaDb);
+on!(postgres, (Postgres, Redis):
+    whoever_writes_may_die_or_fall_asleep_and_the_other_goes_on
+    what_is_persisted_is_told_on_the_node_that_does_not_write
+    where_the_history_decides_what_is_shown_it_decides_on_every_node
+    a_load_on_both_is_seen_alike_and_stored_once
+    what_is_too_old_goes_by_whoever_writes
+    who_has_not_the_role_never_writes
+);
+on!(mariadb, (MariaDb, Redis):
+    whoever_writes_may_die_or_fall_asleep_and_the_other_goes_on
+    what_is_persisted_is_told_on_the_node_that_does_not_write
+    where_the_history_decides_what_is_shown_it_decides_on_every_node
+    a_load_on_both_is_seen_alike_and_stored_once
+    what_is_too_old_goes_by_whoever_writes
+    who_has_not_the_role_never_writes
+);
+on!(rabbitmq, (Postgres, RabbitMq):
+    whoever_writes_may_die_or_fall_asleep_and_the_other_goes_on
+    what_is_persisted_is_told_on_the_node_that_does_not_write
+    a_load_on_both_is_seen_alike_and_stored_once
+    who_has_not_the_role_never_writes
+);
+on!(sqs, (Postgres, Sqs):
+    whoever_writes_may_die_or_fall_asleep_and_the_other_goes_on
+    what_is_persisted_is_told_on_the_node_that_does_not_write
+    a_load_on_both_is_seen_alike_and_stored_once
+    who_has_not_the_role_never_writes
+);
+on!(postgres_alone, (Postgres):
+    nodes_with_brokers_of_their_own_do_not_share_a_history
+    a_database_that_cant_be_used_is_told_in_one_line_without_the_password
+);
+on!(mariadb_alone, (MariaDb):
+    nodes_with_brokers_of_their_own_do_not_share_a_history
+    a_database_that_cant_be_used_is_told_in_one_line_without_the_password
+);
