@@ -17,6 +17,9 @@ pub(crate) struct Args {
     /// Where the history is; what servers share is started, and private, too.
     #[arg(long, value_enum, default_value = "sqlite")]
     pub(crate) store: Store,
+    /// A setting of the database's own, such as `shared_buffers=1GB`.
+    #[arg(long = "store-set", value_name = "KEY=VALUE", value_parser = pair)]
+    pub(crate) store_settings: Vec<(String, String)>,
     /// What is in front of the history.
     #[arg(long, value_enum, default_value = "none")]
     pub(crate) cache: Cache,
