@@ -10,11 +10,10 @@ use std::time::Duration;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use rusqlite::Connection;
 use tempfile::TempDir;
 
 use crate::http::{self, Response};
-use crate::{Port, eventually};
+use crate::{DatabaseLock, Port, eventually};
 
 /// How a server is started.
 #[derive(Debug, Clone, Default)]
@@ -179,12 +178,9 @@ impl Server {
         String::from_utf8_lossy(&output.stdout).into_owned()
     }
 
-    /// Takes the database's write lock, so that nothing can be committed until the lock is dropped. Readers go on.
+    /// Takes the write lock of its file.
     pub fn lock_database(&self) -> DatabaseLock {
-        let db = Connection::open(self.database()).unwrap();
-        db.busy_timeout(Duration::from_secs(10)).unwrap();
-        db.execute_batch("BEGIN IMMEDIATE").unwrap();
-        DatabaseLock(db)
+        DatabaseLock::of_file(&self.database())
     }
 }
 
@@ -197,10 +193,6 @@ impl Drop for Server {
         }
     }
 }
-
-/// The write lock of a server's database, until it is dropped.
-#[derive(Debug)]
-pub struct DatabaseLock(#[expect(dead_code, reason = "held, not used")] Connection);
 
 /// Lets this process open as many files as the system allows: each connection is one.
 pub fn raise_file_limit() {

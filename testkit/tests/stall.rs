@@ -1,6 +1,6 @@
 //! The history can't be written for a while: publishers are refused, everybody else goes on, and nothing is shown that is not safe.
 //!
-//! `CHATFLOW_STALL_SECONDS` sets how long (30).
+//! `CHATFLOW_STALL_SECONDS` sets how long (30 for a file, 20 for a table of a database).
 
 #![allow(clippy::unwrap_used)]
 
@@ -10,7 +10,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use chatflow_core::Position;
-use chatflow_testkit::{Habit, History, Ledger, Member, Options, Publisher, Refusals, Server, eventually, eventually_async, http};
+use chatflow_testkit::{DatabaseLock, Habit, History, Ledger, MariaDb, Member, Options, Postgres, Publisher, Refusals, Server, Service};
+use chatflow_testkit::{eventually, eventually_async, http, needs};
 
 const ROOMS: usize = 4;
 const MEMBERS: usize = 64;
@@ -66,9 +67,32 @@ fn ends(history: &History) -> BTreeMap<String, Position> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn while_nothing_can_be_written_reading_goes_on_and_nobody_is_lied_to() {
-    let stall = Duration::from_secs(std::env::var("CHATFLOW_STALL_SECONDS").map_or(30, |seconds| seconds.parse().unwrap()));
+    stalls(30, None).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn while_a_table_of_postgres_is_locked_the_same_holds() {
+    needs!(Postgres);
+    stalls(20, Some(Service::start_new(Postgres::new()).await)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn while_a_table_of_mariadb_is_locked_the_same_holds() {
+    needs!(MariaDb);
+    stalls(20, Some(Service::start_new(MariaDb::new()).await)).await;
+}
+
+/// With a history in a database, or in the server's own file.
+async fn stalls(seconds: u64, database: Option<Service>) {
+    let stall = Duration::from_secs(std::env::var("CHATFLOW_STALL_SECONDS").map_or(seconds, |seconds| seconds.parse().unwrap()));
     let rooms: Vec<_> = (0..ROOMS).map(|n| format!("room{n}")).collect();
-    let server = Server::start(Options::new().set("broker.entries", ENTRIES));
+    let options = Options::new().set("broker.entries", ENTRIES);
+    let server = Server::start(database.iter().fold(options, |options, database| options.store(database.url())));
+    // Past all of the server's code where that can be.
+    let rows = async || match &database {
+        None => History::in_file(&server.database()),
+        Some(_) => History::over_http(server.address, &rooms, 1_000).await,
+    };
     let (ledger, refusals) = (Arc::new(Ledger::default()), Refusals::default());
     // Half of them stay, half come and go.
     let habit = |n| if n % 2 == 0 { Habit::Stays } else { Habit::ComesAndGoes(Duration::from_secs(2)) };
@@ -80,9 +104,12 @@ async fn while_nothing_can_be_written_reading_goes_on_and_nobody_is_lied_to() {
     eventually("there is a history", PATIENCE, || (ledger.counts().1 > 1_000).then_some(())).await;
     let pagers: Vec<_> = (0..PAGERS).map(|n| Pager::spawn(&server, &rooms[n % ROOMS])).collect();
 
-    let lock = server.lock_database();
+    let lock = match &database {
+        None => server.lock_database(),
+        Some(database) => DatabaseLock::of(database).await,
+    };
     let locked = Instant::now();
-    let committed = History::in_file(&server.database());
+    let committed = rows().await;
     eventually_async("the server says that it is not ready", WHOLE_AGAIN, || async {
         (server.get("/ready").await.status == 503).then_some(())
     })
@@ -104,10 +131,10 @@ async fn while_nothing_can_be_written_reading_goes_on_and_nobody_is_lied_to() {
     let walks_meanwhile = walks() - walked;
     assert!(walks_meanwhile >= 3, "a pager walked through its room only {walks_meanwhile} times");
     assert_eq!(http::get(server.address, "/health").await.unwrap().status, 200);
-    assert_eq!(History::in_file(&server.database()), committed, "the lock holds");
+    assert_eq!(rows().await, committed, "the lock holds");
 
     let waiting = ledger.unanswered();
-    drop(lock);
+    lock.free().await;
     let freed = Instant::now();
     eventually("what waited is acknowledged", WHOLE_AGAIN, || {
         let unanswered = ledger.unanswered();
@@ -139,7 +166,7 @@ async fn while_nothing_can_be_written_reading_goes_on_and_nobody_is_lied_to() {
         seen.iter().all(|seen| seen.last() >= Some(ends[&seen.room])).then_some(seen)
     })
     .await;
-    assert_eq!(history, History::in_file(&server.database()));
+    assert_eq!(history, rows().await);
     // Refused ones come again behind others: G2 speaks of the order in which they were accepted.
     let faults = ledger.faults(&history, &all, false);
     assert!(faults.is_empty(), "{} faults, among them {:#?}", faults.len(), &faults[..faults.len().min(20)]);

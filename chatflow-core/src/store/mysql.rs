@@ -35,10 +35,11 @@ use crate::{Analytics, Error, ErrorKind, LogId, MessageId, NodeId, Position, Res
 const ORIGIN: &str = "mysql";
 
 /// What a writer's connection is told once. A node that stands still in the middle of a commit is cut off, so that it does not hold the
-/// lock on its log for ever: by MariaDB as such, by MySQL as a connection that says nothing.
-const WRITER_MARIADB: &str =
-    "SET SESSION tx_isolation = 'READ-COMMITTED', innodb_lock_wait_timeout = 2, max_statement_time = 5, idle_transaction_timeout = 3";
-const WRITER_MYSQL: &str = "SET SESSION transaction_isolation = 'READ-COMMITTED', innodb_lock_wait_timeout = 2, wait_timeout = 10";
+/// lock on its log for ever: by MariaDB as such, by MySQL as a connection that says nothing. A lock on a whole table is waited for no longer
+/// than one on a row.
+const WRITER_MARIADB: &str = "SET SESSION tx_isolation = 'READ-COMMITTED', innodb_lock_wait_timeout = 2, lock_wait_timeout = 2, max_statement_time = 5, idle_transaction_timeout = 3";
+const WRITER_MYSQL: &str =
+    "SET SESSION transaction_isolation = 'READ-COMMITTED', innodb_lock_wait_timeout = 2, lock_wait_timeout = 2, wait_timeout = 10";
 const READER_MARIADB: &str = "SET SESSION tx_read_only = ON, max_statement_time = 5";
 const READER_MYSQL: &str = "SET SESSION transaction_read_only = ON, max_execution_time = 5000";
 

@@ -25,7 +25,9 @@ async fn a_locked_table_fails_commits_for_the_time_being_and_no_reads() {
     sqlx::raw_sql(lock).execute(&mut foreign).await.unwrap();
     let rows = batch("a", 6..=9);
     let (room, latest) = (room("a"), PageQuery::latest(10));
+    let begun = Instant::now();
     let (error, page) = tokio::join!(store.commit(&lease, &rows, at(9)), store.page(LOG, &room, &latest));
+    assert!(begun.elapsed() < Duration::from_secs(4), "{:?}", begun.elapsed());
     let error = error.unwrap_err();
     assert!(error.kind() == ErrorKind::Unavailable && error.to_string().contains("lock"), "{error}");
     assert_eq!(page.unwrap().messages.len(), 5);

@@ -12,10 +12,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use chatflow_client::{Ack, Client, ClientBuilder, Draft, Incoming, MessageId, Published};
-use chatflow_testkit::{Habit, Ledger, MariaDb, Member, Options, Postgres, Program, Publisher, RabbitMq, Redis, Refusals};
+use chatflow_testkit::{DatabaseLock, Habit, Ledger, MariaDb, Member, Options, Postgres, Program, Publisher, RabbitMq, Redis, Refusals};
 use chatflow_testkit::{Server, Service, Socket, Sqs, eventually, eventually_async, needs};
 
-use nodes::{Lock, Nodes, is_postgres};
+use nodes::{Nodes, is_postgres};
 
 const LEASE: Duration = Duration::from_secs(2);
 const WINDOW: usize = 20;
@@ -136,7 +136,7 @@ async fn what_is_persisted_is_told_on_the_node_that_does_not_write(database: imp
     while let Ok(Some(_)) = tokio::time::timeout(Duration::from_millis(50), shown.recv()).await {}
 
     // Nobody can write: what is shown comes from the log all the same, on the node that is told of the history as well.
-    let lock = Lock::take(&nodes.database).await;
+    let lock = DatabaseLock::of(&nodes.database).await;
     let mut waiting = Vec::new();
     for n in 0..20 {
         waiting.push(other.enqueue("room0", Draft::new(format!("late {n}"))).await.unwrap());

@@ -82,31 +82,3 @@ impl Nodes {
 pub(crate) fn is_postgres(database: &Service) -> bool {
     database.url().starts_with("postgres:")
 }
-
-/// Somebody who keeps everybody from writing messages.
-pub(crate) enum Lock {
-    Postgres(PgConnection),
-    MariaDb(MySqlConnection),
-}
-
-impl Lock {
-    pub(crate) async fn take(database: &Service) -> Self {
-        let url = database.url();
-        if is_postgres(database) {
-            let mut db = PgConnection::connect(&url).await.unwrap();
-            sqlx::raw_sql("BEGIN; LOCK TABLE chatflow_messages IN SHARE MODE").execute(&mut db).await.unwrap();
-            Self::Postgres(db)
-        } else {
-            let mut db = MySqlConnection::connect(&url).await.unwrap();
-            sqlx::raw_sql("LOCK TABLES chatflow_messages READ").execute(&mut db).await.unwrap();
-            Self::MariaDb(db)
-        }
-    }
-
-    pub(crate) async fn free(self) {
-        match self {
-            Self::Postgres(db) => db.close().await.unwrap(),
-            Self::MariaDb(db) => db.close().await.unwrap(),
-        }
-    }
-}
