@@ -97,6 +97,7 @@ pub mod registry;
 mod relay;
 mod session;
 mod settings;
+mod start;
 mod stats;
 pub mod store;
 mod validator;

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use futures::StreamExt;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, watch};
 
 pub(crate) use self::judging::Asked;
 use self::judging::Judging;
@@ -20,6 +20,7 @@ use crate::notice::{LOG, Notice};
 use crate::presence::Presence;
 use crate::protocol::put_text_frame;
 use crate::registry::{Encoder, Pressure, RoomRegistry};
+use crate::start::Starting;
 use crate::stats::Counters;
 use crate::store::Exception;
 use crate::{Codec, Delivery, ErrorKind, Hooks, LogId, Message, MessageId, MessageStore, NodeId, Position, Timestamp};
@@ -118,8 +119,8 @@ pub(crate) struct Relay {
 /// How far a relay is.
 pub(crate) struct State {
     started: Timestamp,
-    /// Told once the relay has read everything that was in the log when it started.
-    ready: Option<oneshot::Sender<()>>,
+    /// As long as the relay has not read everything that was in the log when it started.
+    starting: Option<Starting>,
     /// The fence that says so when it comes back, where other nodes publish as well.
     fence: u64,
     /// Read, and not shown yet. Bounded by what the broker keeps for the history.
@@ -134,11 +135,11 @@ pub(crate) struct State {
 }
 
 impl State {
-    /// At the start; `ready` is told once the relay has read everything that is in the log by now.
-    pub(crate) fn new(ready: oneshot::Sender<()>) -> Self {
+    /// At the start, which is over once the relay has read everything that is in the log by now.
+    pub(crate) fn new(starting: Starting) -> Self {
         Self {
             started: Timestamp::now(),
-            ready: Some(ready),
+            starting: Some(starting),
             fence: MessageId::new_v4().as_u64_pair().0,
             held: VecDeque::new(),
             fates: VecDeque::new(),
@@ -146,13 +147,6 @@ impl State {
             cleared: Position::ZERO,
             watermark: Position::ZERO,
             judging: Judging::default(),
-        }
-    }
-
-    fn is_ready(&mut self) {
-        if let Some(ready) = self.ready.take() {
-            // Nobody waits for it any more when the engine was given up while starting.
-            let _ = ready.send(());
         }
     }
 }
@@ -211,7 +205,7 @@ impl Relay {
                 Some(found) = self.state.judging.found(), if !(congested && gated) => self.take_found(found),
                 event = events.next(), if !congested => return event,
                 () = tokio::time::sleep(Duration::from_millis(1)), if congested => {}
-                () = tokio::time::sleep(FENCE), if self.state.ready.is_some() && self.broker.profile().shared => self.raise_fence(),
+                () = tokio::time::sleep(FENCE), if self.state.starting.is_some() && self.broker.profile().shared => self.raise_fence(),
             }
         }
     }
@@ -277,7 +271,7 @@ impl Relay {
                 if self.broker.profile().shared {
                     self.raise_fence();
                 } else {
-                    self.state.is_ready();
+                    self.state.starting = None;
                 }
             }
             Event::Lost { last, epoch } => {
@@ -297,7 +291,10 @@ impl Relay {
 
     async fn read(&mut self, batch: Vec<Delivered>) {
         let Some(last) = batch.last().map(|entry| entry.position) else { return };
-        if self.log == LOG || self.state.ready.is_some() {
+        if let Some(starting) = &self.state.starting {
+            starting.has_read(batch.len());
+        }
+        if self.log == LOG || self.state.starting.is_some() {
             self.listen(&batch);
         }
         let fates = self.fold(&batch).await;
@@ -320,7 +317,7 @@ impl Relay {
     /// Until it comes back there may be more in the log than this node has read. One that the broker does not take now is
     /// published by the next try.
     fn raise_fence(&self) {
-        if self.state.ready.is_some() {
+        if self.state.starting.is_some() {
             Notice::Fence { node: self.show.node.clone(), token: self.state.fence }.publish(&*self.broker, self.log, Receipt::ignored());
         }
     }
@@ -329,8 +326,8 @@ impl Relay {
     fn listen(&mut self, batch: &[Delivered]) {
         for notice in batch.iter().filter_map(|entry| Notice::decode(&entry.bytes)) {
             match notice {
-                Notice::Fence { token, .. } if token == self.state.fence => self.state.is_ready(),
-                Notice::Members(told) if self.state.ready.is_none() => self.presence.heard(told),
+                Notice::Fence { token, .. } if token == self.state.fence => self.state.starting = None,
+                Notice::Members(told) if self.state.starting.is_none() => self.presence.heard(told),
                 _ => {}
             }
         }

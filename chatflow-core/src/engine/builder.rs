@@ -22,6 +22,7 @@ use crate::projection::keep;
 use crate::rate::UserBuckets;
 use crate::registry::{LocalRegistry, RoomRegistry};
 use crate::relay::{Gate, Reach, Relay, Show, State};
+use crate::start::Starts;
 use crate::stats::Counters;
 use crate::store::{DeadLetters, MemoryDeadLetters, MessageStore};
 use crate::{
@@ -29,8 +30,6 @@ use crate::{
     Settings,
 };
 
-/// How long reading the logs may take at the start.
-const START: Duration = Duration::from_secs(30);
 /// News of the history that may wait for a relay.
 const NEWS: usize = 64;
 
@@ -216,12 +215,11 @@ impl EngineBuilder {
         let mut tasks = Tasks::default();
         let writers: Vec<_> = store.iter().flat_map(|_| (0..logs).map(|_| Progress::new())).collect();
         let dead_letters = self.dead_letters.unwrap_or_else(|| Arc::new(MemoryDeadLetters::default()));
-        let (mut attaching, mut news_of) = (Vec::new(), Vec::new());
+        let (starts, mut news_of) = (Starts::default(), Vec::new());
         let marks = Arc::new(watch::Sender::new(Marks::default()));
         let gated = settings.live == Live::Committed && profile.durability == Durability::Volatile;
         for log in (0..logs).map(LogId) {
             let (news, heard) = mpsc::channel(NEWS);
-            let (ready, is_ready) = oneshot::channel();
             let (reach, reached) = watch::channel(Reach::default());
             let gate = match &store {
                 Some(_) if gated => Gate::Committed(heard),
@@ -242,17 +240,13 @@ impl EngineBuilder {
                 history: store.clone(),
                 reach,
                 past: if profile.shared { dedup().reach() as u64 } else { 0 },
-                state: State::new(ready),
+                state: State::new(starts.another()),
             };
             tasks.relays.push(tokio::spawn(relay.run()));
-            attaching.push(is_ready);
             news_of.push((news, reached));
         }
         // Before the writers: what they say of an entry is of use to a relay that stands in the log.
-        for is_ready in attaching {
-            let slow = || Error::new(ErrorKind::Timeout, "broker", "the logs can't be read: nothing came back within 30 s");
-            let _ = tokio::time::timeout(START, is_ready).await.map_err(|_| slow())?;
-        }
+        starts.done().await?;
         let reaches = news_of.iter().map(|(_, reach)| reach.clone()).collect();
         for (log, (news, reach)) in (0..logs).map(LogId).zip(news_of) {
             let Some(store) = &store else { break };

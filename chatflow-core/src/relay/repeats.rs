@@ -69,7 +69,7 @@ impl Relay {
     /// Waits until the history has the log up to there, taking in its news meanwhile. Not while the node starts: its writers begin
     /// after the relays, and nobody is shown anything yet. False when the history takes nothing any more.
     async fn is_in_history(&mut self, history: &dyn MessageStore, since: Position) -> bool {
-        while self.state.ready.is_none() && self.state.watermark < since {
+        while self.state.starting.is_none() && self.state.watermark < since {
             match history.watermark(self.log).await {
                 Ok(watermark) if watermark >= since => break,
                 Err(error) if error.kind() == ErrorKind::Closed => return false,

@@ -5,6 +5,8 @@ use std::time::{Duration, Instant};
 
 use chatflow_core::broker::{From, Reader};
 
+use chatflow_testkit::{Faults, Flow, Proxy};
+
 use super::door::Door;
 use super::harm::shared;
 use super::node::{LOG, Seen, attach, chatter, config, healthy, node, publish, refused, submit, until};
@@ -68,4 +70,26 @@ async fn connections_that_are_reset_lose_nothing_that_was_accepted() {
     let texts: HashSet<_> = seen[0].texts().into_iter().collect();
     assert!(accepted.iter().all(|accepted| !accepted.is_empty()));
     assert!(accepted.iter().flatten().all(|text| texts.contains(text)), "what was accepted is there");
+}
+
+/// What a node has to read of a log before it knows where its last messages begin comes as slowly as the network is.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn over_a_slow_network_the_last_messages_are_found_however_long_that_takes() {
+    let rabbit = shared().await;
+    let proxy = Proxy::start(([127, 0, 0, 1], rabbit.port).into()).await;
+    let there = config(&rabbit.url());
+    let here = config(&format!("amqp://guest:guest@{}", proxy.address())).with_prefix(&there.prefix);
+    let writer = node("a", None, there).await;
+    for n in 0..120 {
+        publish(&writer, &format!("{n} {}", "x".repeat(60_000))).await;
+    }
+    let here = node("b", None, here).await;
+    proxy.set(Faults { down: Flow::throttled(500_000), ..Faults::default() });
+    let asked = Instant::now();
+    let mut reader = attach(&here, Reader::Node, From::Last(101)).await;
+    assert!(asked.elapsed() > Duration::from_secs(12), "six megabytes at half a megabyte a second: {:?}", asked.elapsed());
+    proxy.set(Faults::default());
+    publish(&writer, "end").await;
+    let seen = until(&mut reader, "end").await;
+    assert_eq!((seen.texts().len(), seen.texts()[0].split_once(' ').unwrap().0), (102, "19"));
 }

@@ -1,6 +1,6 @@
 //! Where a reader begins.
 
-use std::collections::VecDeque;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,39 +10,46 @@ use tokio::time::{sleep, timeout};
 use super::envelope::{Envelope, Kind};
 use super::epochs::queue_of;
 use super::fault::{Fault, error};
-use super::link::Start;
+use super::link::{PREFETCH, Start};
 use super::log::Log;
-use super::place::{before, nth, offset_of, place_of};
+use super::place::{before, nth, number_of, place_of};
 use super::reader::Reading;
 use super::session::Session;
 use super::window::{BATCH_BYTES, BATCH_ENTRIES};
 use super::{Links, RETRY};
 use crate::broker::{Event, From};
-use crate::{ErrorKind, Position, Result};
+use crate::{Error, ErrorKind, Position, Result};
 
-/// How long it may take to find out where a reader begins.
+/// How long nothing may come while it is found out where a reader begins.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// How many entries are read first to find the last messages; then eight times as many, and so on.
-const FIRST_LOOK: u64 = 64;
-/// So many last messages are counted; of more, at least as many are given.
-const COUNTED: u64 = 65_536;
+/// How many entries are read first to find the last messages, and how many at most before that is thought over.
+const LOOK: Range<u64> = 64..65_536;
+/// How many logs are looked through at once: more would only come to their ends later, and all at the same time.
+pub(super) const LOOKING: usize = 2;
 
 /// A reader of `log` that begins at `from`, and the place where it begins.
 pub(super) async fn attach(log: Arc<Log>, links: Links, from: From) -> Result<(Position, BoxStream<'static, Result<Event>>)> {
-    let late = |_| error(ErrorKind::Timeout, format!("where to read log {} from was not found within {PATIENCE:?}", log.id));
-    timeout(PATIENCE, begin(Arc::clone(&log), links, from)).await.map_err(late)?
+    let at = match from {
+        From::Last(n) => Some(last(&log, &links, n).await?),
+        _ => None,
+    };
+    soon(&log, begin(Arc::clone(&log), links, at.map_or(from, From::After))).await
+}
+
+/// The outcome of what takes no longer the more there is in the log.
+async fn soon<T>(log: &Log, outcome: impl Future<Output = Result<T>>) -> Result<T> {
+    let late = |_| error(ErrorKind::Timeout, format!("where to read log {} from was not found: nothing came within {PATIENCE:?}", log.id));
+    timeout(PATIENCE, outcome).await.map_err(late)?
+}
+
+fn away() -> Error {
+    error(ErrorKind::Unavailable, "RabbitMQ is away")
 }
 
 async fn begin(log: Arc<Log>, links: Links, from: From) -> Result<(Position, BoxStream<'static, Result<Event>>)> {
-    let away = || error(ErrorKind::Unavailable, "RabbitMQ is away");
     log.arrived().await;
     let session = links.borrow().clone();
     let at = match from {
-        From::Present => log.tail(),
-        From::Last(n) => match log.before_last(usize::try_from(n).unwrap_or(usize::MAX)) {
-            (Some(at), ..) => at,
-            (None, _, tail) => last(&*session.ok_or_else(away)?, &log, tail, n).await?,
-        },
         From::Oldest => oldest(&*session.ok_or_else(away)?, &log).await?,
         From::After(last) => {
             // Another node may have read further than this one has by now.
@@ -55,6 +62,7 @@ async fn begin(log: Arc<Log>, links: Links, from: From) -> Result<(Position, Box
             }
             last
         }
+        From::Present | From::Last(_) => log.tail(),
     };
     let (_, from, _) = log.before_last(0);
     let mut reading = Reading::new(log, links, at);
@@ -99,7 +107,7 @@ async fn oldest(session: &Session, log: &Log) -> Result<Position> {
             if from <= start {
                 return Ok(start);
             }
-            match session.link.consume(&queue_of(&session.config, log.id.0, epoch), Start::At(0)).await {
+            match session.link.consume_some(&queue_of(&session.config, log.id.0, epoch), Start::At(0), 1).await {
                 Ok(mut feed) => match feed.next(1, 1).await {
                     // An epoch that has nothing but its end is as good as none.
                     Ok(first) if epoch == tail.epoch || first.first().is_some_and(|fed| !is_end(&fed.data)) => {
@@ -121,39 +129,54 @@ fn is_end(data: &[u8]) -> bool {
     Envelope::open(data.to_vec()).is_some_and(|envelope| envelope.kind == Kind::End)
 }
 
-/// The place before the last `n` messages of the tail's epoch.
-async fn last(session: &Session, log: &Log, tail: Position, n: u64) -> Result<Position> {
-    let end = offset_of(tail);
-    let mut entries = if n > COUNTED { n } else { FIRST_LOOK };
-    loop {
-        let start = end.saturating_sub(entries);
-        let places = messages(session, log, tail, start, n.min(COUNTED)).await?;
-        // An entry has a message at least, or is one of a few signs.
-        let enough = places.len() as u64 >= n.min(COUNTED) || start == 0 || places.is_empty() && entries > COUNTED;
-        match places.front() {
-            Some(first) if enough && n <= COUNTED => return Ok(*first),
-            Some(_) if enough => return Ok(before(place_of(tail.epoch, start))),
-            None if enough => return Ok(tail),
-            _ => entries = entries.saturating_mul(8),
-        }
+/// The place before the last `n` messages of the epoch that is read, or before all that there still are. An entry may hold one or
+/// hundreds, so they are counted, from the end: a stretch of entries as long as the last one lets expect to be enough, and so on.
+async fn last(log: &Log, links: &Links, n: u64) -> Result<Position> {
+    log.arrived().await;
+    let (at, _, tail) = log.before_last(usize::try_from(n).unwrap_or(usize::MAX));
+    if let Some(at) = at {
+        return Ok(at);
     }
+    let session = links.borrow().clone().ok_or_else(away)?;
+    // Nobody closes it.
+    let _turn = session.looking.acquire().await;
+    let (mut missing, mut place) = (n, tail);
+    let (mut end, mut look) = (u64::try_from(number_of(tail)).unwrap_or(u64::MAX), LOOK.start);
+    while end > 0 {
+        let start = end.saturating_sub(look);
+        let mut found = 0;
+        for (first, count) in count(&session, log, tail.epoch, start..end).await?.into_iter().rev() {
+            if count >= missing {
+                return Ok(before(nth(first, (count - missing) as usize)));
+            }
+            (missing, found, place) = (missing - count, found + count, before(first));
+        }
+        // Where nothing is left, nothing older is.
+        if found == 0 && look >= LOOK.end {
+            break;
+        }
+        let expected = (missing as f64 * look as f64 / found.max(1) as f64 * 1.25) as u64;
+        (end, look) = (start, expected.clamp(LOOK.start, (look * 8).min(LOOK.end)));
+    }
+    Ok(place)
 }
 
-/// The places before the last messages from `start` up to the tail, at most `most`.
-async fn messages(session: &Session, log: &Log, tail: Position, start: u64, most: u64) -> Result<VecDeque<Position>> {
-    let queue = queue_of(&session.config, log.id.0, tail.epoch);
+/// The entries with these offsets that there are: where each begins, and how many messages are in it.
+async fn count(session: &Session, log: &Log, epoch: u64, offsets: Range<u64>) -> Result<Vec<(Position, u64)>> {
     let failed = |fault: Fault| fault.into_error("reading a log");
-    let mut feed = session.link.consume(&queue, Start::At(start)).await.map_err(failed)?;
-    let mut places = VecDeque::new();
+    let queue = queue_of(&session.config, log.id.0, epoch);
+    let ahead = u16::try_from(offsets.end - offsets.start).unwrap_or(PREFETCH).min(PREFETCH);
+    let mut feed = session.link.consume_some(&queue, Start::At(offsets.start), ahead).await.map_err(failed)?;
+    let mut counts = Vec::new();
     loop {
-        for fed in feed.next(BATCH_ENTRIES, BATCH_BYTES).await.map_err(failed)? {
-            let first = place_of(tail.epoch, fed.offset);
+        let batch = soon(log, async { feed.next(BATCH_ENTRIES, BATCH_BYTES).await.map_err(failed) }).await?;
+        let last = batch.last().map_or(0, |fed| fed.offset);
+        counts.extend(batch.into_iter().filter(|fed| offsets.contains(&fed.offset)).map(|fed| {
             let count = Envelope::open(fed.data).map_or(0, |envelope| envelope.messages().count());
-            places.extend((0..count).map(|index| nth(first, index)).filter(|place| *place <= tail).map(before));
-            places.drain(..places.len().saturating_sub(most as usize));
-            if nth(first, count.saturating_sub(1)) >= tail {
-                return Ok(places);
-            }
+            (place_of(epoch, fed.offset), count as u64)
+        }));
+        if last + 1 >= offsets.end {
+            return Ok(counts);
         }
         feed.acknowledge(false).await.map_err(failed)?;
     }

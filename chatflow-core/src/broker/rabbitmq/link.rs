@@ -176,17 +176,24 @@ impl Link {
 
     /// Reads a stream queue.
     pub(super) async fn consume(&self, queue: &str, start: Start) -> Result<Feed, Fault> {
+        self.consume_some(queue, start, PREFETCH).await
+    }
+
+    /// Reads so many entries of a stream queue, and what follows them if they are not enough after all.
+    pub(super) async fn consume_some(&self, queue: &str, start: Start, ahead: u16) -> Result<Feed, Fault> {
         let mut arguments = FieldTable::default();
         arguments.insert("x-stream-offset".into(), start.argument());
         let what = format!("reading the queue {queue}");
         let (channel, consumer) = answer(&what, async {
             let channel = self.reading.create_channel().await?;
-            channel.basic_qos(PREFETCH, BasicQosOptions::default()).await?;
+            channel.basic_qos(ahead, BasicQosOptions::default()).await?;
             let consumer = channel.basic_consume(queue.into(), "".into(), BasicConsumeOptions::default(), arguments).await?;
             Ok((channel, consumer))
         })
         .await?;
-        Ok(Feed { channel, consumer, unacknowledged: 0, last: 0, ended: None })
+        // More is sent for long before all are read, unless no more is wanted.
+        let due = if ahead < PREFETCH { ahead } else { PREFETCH / 4 };
+        Ok(Feed { channel, consumer, unacknowledged: 0, due, last: 0, ended: None })
     }
 }
 
@@ -246,6 +253,8 @@ pub(super) struct Feed {
     consumer: Consumer,
     /// Deliveries that RabbitMQ was not told of; it sends so many at most.
     unacknowledged: u16,
+    /// After how many it is told.
+    due: u16,
     last: u64,
     /// Why nothing more comes.
     ended: Option<Fault>,
@@ -300,7 +309,7 @@ impl Feed {
 
     /// Lets RabbitMQ send more; with `all`, tells it of every delivery so far, else only when it may soon stop sending.
     pub(super) async fn acknowledge(&mut self, all: bool) -> Result<(), Fault> {
-        if self.unacknowledged >= PREFETCH / 4 || (all && self.unacknowledged > 0) {
+        if self.unacknowledged >= self.due || (all && self.unacknowledged > 0) {
             self.unacknowledged = 0;
             let told = self.channel.basic_ack(self.last, BasicAckOptions { multiple: true });
             answer("reading", told).await?;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, Semaphore, watch};
 use tokio::task::JoinSet;
 
 use super::board::Board;
@@ -11,7 +11,7 @@ use super::config::RabbitMqConfig;
 use super::epochs::Epochs;
 use super::link::Link;
 use super::log::Log;
-use super::{Shared, progress, tail};
+use super::{Shared, attach, progress, tail};
 use crate::{Error, NodeId, Position, Result};
 
 /// How long a handshake may take when a node starts.
@@ -30,6 +30,8 @@ pub(super) struct Session {
     pub(super) node: NodeId,
     pub(super) history: Option<String>,
     pub(super) settles: Arc<Notify>,
+    /// Held by whoever counts what is in a log.
+    pub(super) looking: Semaphore,
     own: Arc<parking_lot::Mutex<Vec<Position>>>,
 }
 
@@ -78,6 +80,7 @@ async fn connect(shared: &Arc<Shared>, links: &watch::Sender<Option<Arc<Session>
         node: shared.node(),
         history: shared.history(),
         settles: Arc::clone(&shared.settles),
+        looking: Semaphore::new(attach::LOOKING),
         own: Arc::clone(&shared.own),
     });
     let heard = progress::open(&session).await?;
