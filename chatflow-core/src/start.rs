@@ -9,7 +9,7 @@ use tokio::time::{Instant, timeout};
 use crate::{Error, ErrorKind, Result};
 
 /// How long nothing may come of any log.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(60);
 /// How often whoever waits is told how far it is.
 const TELL: Duration = Duration::from_secs(5);
 

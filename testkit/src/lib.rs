@@ -35,6 +35,6 @@ pub use port::Port;
 pub use proxy::{Counters, Faults, Flow, Pass, Proxy};
 pub use publisher::{Publisher, Refusals};
 pub use server::{Options, Server, raise_file_limit};
-pub use service::{HaProxy, MariaDb, Postgres, Program, RabbitMq, Redis, RedisCluster, Service, Snapshot, Sqs, can_use};
+pub use service::{HaProxy, MariaDb, MySql, Postgres, Program, RabbitMq, Redis, RedisCluster, Service, Snapshot, Sqs, can_use};
 pub use socket::{Frame, Socket, text_message};
 pub use wait::{eventually, eventually_async};

@@ -16,7 +16,7 @@ pub struct DatabaseLock(Holder);
 enum Holder {
     Sqlite(SqliteConnection),
     Postgres(PgConnection),
-    MariaDb(MySqlConnection),
+    MySql(MySqlConnection),
 }
 
 impl DatabaseLock {
@@ -44,7 +44,7 @@ impl DatabaseLock {
         } else {
             let mut db = MySqlConnection::connect(&url).await.unwrap();
             sqlx::raw_sql("LOCK TABLES chatflow_messages READ").execute(&mut db).await.unwrap();
-            Self(Holder::MariaDb(db))
+            Self(Holder::MySql(db))
         }
     }
 
@@ -53,7 +53,7 @@ impl DatabaseLock {
         match self.0 {
             Holder::Sqlite(db) => drop(db),
             Holder::Postgres(db) => db.close().await.unwrap(),
-            Holder::MariaDb(db) => db.close().await.unwrap(),
+            Holder::MySql(db) => db.close().await.unwrap(),
         }
     }
 }

@@ -3,6 +3,7 @@
 mod account;
 mod haproxy;
 mod mariadb;
+mod mysql;
 mod postgres;
 mod process;
 mod rabbitmq;
@@ -22,6 +23,7 @@ use parking_lot::Mutex;
 
 pub use haproxy::HaProxy;
 pub use mariadb::MariaDb;
+pub use mysql::MySql;
 pub use postgres::Postgres;
 use process::Process;
 pub use rabbitmq::RabbitMq;
@@ -117,6 +119,11 @@ impl Service {
         let service = Self { program: Box::new(program), folder, processes: Mutex::default() };
         service.start().await;
         service
+    }
+
+    /// What it is: `redis`, say.
+    pub fn name(&self) -> &'static str {
+        self.program.name()
     }
 
     /// Its URL, for `--broker`.

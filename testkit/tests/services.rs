@@ -9,7 +9,9 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use chatflow_testkit::{HaProxy, MariaDb, Port, Postgres, Program, Proxy, RabbitMq, Redis, RedisCluster, Service, Sqs, eventually, needs};
+use chatflow_testkit::{
+    HaProxy, MariaDb, MySql, Port, Postgres, Program, Proxy, RabbitMq, Redis, RedisCluster, Service, Sqs, eventually, needs,
+};
 use data::Data;
 use sqlx::{Connection, PgConnection};
 use tokio::io::{AsyncBufReadExt, BufReader};
@@ -76,7 +78,13 @@ async fn redis_cluster_keeps_what_it_is_given() {
 #[tokio::test]
 async fn mariadb_keeps_what_it_is_given() {
     needs!(MariaDb);
-    keeps_what_it_is_given(MariaDb::new(), data::OfMariaDb).await;
+    keeps_what_it_is_given(MariaDb::new(), data::OfMySql).await;
+}
+
+#[tokio::test]
+async fn mysql_keeps_what_it_is_given() {
+    needs!(MySql);
+    keeps_what_it_is_given(MySql::new(), data::OfMySql).await;
 }
 
 #[tokio::test]

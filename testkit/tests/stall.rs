@@ -10,7 +10,9 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use chatflow_core::Position;
-use chatflow_testkit::{DatabaseLock, Habit, History, Ledger, MariaDb, Member, Options, Postgres, Publisher, Refusals, Server, Service};
+use chatflow_testkit::{
+    DatabaseLock, Habit, History, Ledger, MariaDb, Member, MySql, Options, Postgres, Publisher, Refusals, Server, Service,
+};
 use chatflow_testkit::{eventually, eventually_async, http, needs};
 
 const ROOMS: usize = 4;
@@ -80,6 +82,12 @@ async fn while_a_table_of_postgres_is_locked_the_same_holds() {
 async fn while_a_table_of_mariadb_is_locked_the_same_holds() {
     needs!(MariaDb);
     stalls(20, Some(Service::start_new(MariaDb::new()).await)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn while_a_table_of_mysql_is_locked_the_same_holds() {
+    needs!(MySql);
+    stalls(20, Some(Service::start_new(MySql::new()).await)).await;
 }
 
 /// With a history in a database, or in the server's own file.

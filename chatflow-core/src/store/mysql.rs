@@ -43,7 +43,7 @@ const WRITER_MYSQL: &str =
 const READER_MARIADB: &str = "SET SESSION tx_read_only = ON, max_statement_time = 5";
 const READER_MYSQL: &str = "SET SESSION transaction_read_only = ON, max_execution_time = 5000";
 
-/// A [`MessageStore`] in a database of MariaDB, 10.6 or later, or MySQL 8, that any number of nodes share.
+/// A [`MessageStore`] in a database of MariaDB, 10.6 or later, or MySQL, 8 or later, that any number of nodes share.
 ///
 /// A batch, its cursor and the check of the lease are one transaction. Leases run by the database's clock: a node that takes no part for
 /// [`DatabaseConfig::lease`] is fenced once another claims its logs. Reading has connections of its own, at a replica if one is given; a

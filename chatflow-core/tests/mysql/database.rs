@@ -2,9 +2,11 @@
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use chatflow_testkit::{MariaDb, Service};
+use chatflow_testkit::Service;
 use sqlx::{Connection, MySqlConnection};
 use tokio::sync::OnceCell;
+
+use crate::Server;
 
 /// A new, empty database.
 pub(crate) struct Database {
@@ -16,7 +18,7 @@ impl Database {
     pub(crate) async fn new() -> Self {
         static SERVER: OnceCell<Service> = OnceCell::const_new();
         static COUNT: AtomicU64 = AtomicU64::new(0);
-        let server = SERVER.get_or_init(|| Service::start_new(MariaDb::new())).await;
+        let server = SERVER.get_or_init(|| Service::start_new(Server::new())).await;
         let name = format!("test{}", COUNT.fetch_add(1, Relaxed));
         run(&server.url(), &format!("CREATE DATABASE {name}")).await;
         Self { name, server }

@@ -5,17 +5,18 @@ use std::time::{Duration, Instant};
 use chatflow_core::conformance::store::{LOG, at, batch, room};
 use chatflow_core::store::{DatabaseConfig, MySqlStore, PageQuery};
 use chatflow_core::{ErrorKind, MessageStore};
-use chatflow_testkit::{MariaDb, Proxy, Service, eventually_async, needs};
+use chatflow_testkit::{Proxy, Service, eventually_async, needs};
 use sqlx::{Connection, MySqlConnection};
 
 use super::database::Database;
+use crate::{SILENCE, Server};
 
 /// What is promised of a backend that is back.
 const BACK: Duration = Duration::from_secs(5);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_locked_table_fails_commits_for_the_time_being_and_no_reads() {
-    needs!(MariaDb);
+    needs!(Server);
     let database = Database::new().await;
     let store = MySqlStore::open(DatabaseConfig::new(database.url())).await.unwrap();
     let lease = store.claim(LOG, &"n".into()).await.unwrap();
@@ -38,8 +39,8 @@ async fn a_locked_table_fails_commits_for_the_time_being_and_no_reads() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_database_that_was_killed_is_used_again_by_itself_and_has_what_was_committed() {
-    needs!(MariaDb);
-    let server = Service::start_new(MariaDb::new()).await;
+    needs!(Server);
+    let server = Service::start_new(Server::new()).await;
     let store = MySqlStore::open(DatabaseConfig::new(server.url())).await.unwrap();
     let lease = store.claim(LOG, &"n".into()).await.unwrap();
     let mut last = 0;
@@ -73,8 +74,8 @@ async fn a_database_that_was_killed_is_used_again_by_itself_and_has_what_was_com
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_database_that_stands_still_fails_calls_in_time() {
-    needs!(MariaDb);
-    let server = Service::start_new(MariaDb::new()).await;
+    needs!(Server);
+    let server = Service::start_new(Server::new()).await;
     let store = MySqlStore::open(DatabaseConfig::new(server.url())).await.unwrap();
     let lease = store.claim(LOG, &"n".into()).await.unwrap();
     server.freeze();
@@ -95,19 +96,20 @@ async fn a_database_that_stands_still_fails_calls_in_time() {
 /// The connection stays and nothing comes any more, in the middle of a commit: as of a node that was stopped, or is cut off.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_that_falls_asleep_in_a_commit_does_not_hold_its_log_for_ever() {
-    needs!(MariaDb);
+    needs!(Server);
     let database = Database::new().await;
     let one = MySqlStore::open(DatabaseConfig::new(database.url()).with_lease(Duration::from_secs(1))).await.unwrap();
     let lease = one.claim(LOG, &"one".into()).await.unwrap();
     one.commit(&lease, &batch("a", 1..=3), at(3)).await.unwrap();
     // What the writer's own transaction holds.
     let mut asleep = MySqlConnection::connect(&database.url()).await.unwrap();
-    let held = "SET SESSION idle_transaction_timeout = 3; BEGIN; SELECT 1 FROM chatflow_logs WHERE log = 3 FOR UPDATE";
-    sqlx::raw_sql(held).execute(&mut asleep).await.unwrap();
+    let (setting, seconds) = SILENCE;
+    let held = format!("SET SESSION {setting} = {seconds}; BEGIN; SELECT 1 FROM chatflow_logs WHERE log = 3 FOR UPDATE");
+    sqlx::raw_sql(&held).execute(&mut asleep).await.unwrap();
     let two = MySqlStore::open(DatabaseConfig::new(database.url()).with_lease(Duration::from_secs(1))).await.unwrap();
     let begun = Instant::now();
     let new = eventually_async("it is taken over", Duration::from_secs(15), || async { two.claim(LOG, &"two".into()).await.ok() }).await;
-    assert!(begun.elapsed() < Duration::from_secs(6), "{:?}", begun.elapsed());
+    assert!(begun.elapsed() < Duration::from_secs(seconds + 3), "{:?}", begun.elapsed());
     assert_eq!(new.through, at(3));
     assert_eq!(one.commit(&lease, &batch("a", 4..=5), at(5)).await.unwrap_err().kind(), ErrorKind::Fenced);
     assert!(sqlx::raw_sql("COMMIT").execute(&mut asleep).await.is_err(), "the sleeper was cut off");
@@ -116,8 +118,8 @@ async fn a_node_that_falls_asleep_in_a_commit_does_not_hold_its_log_for_ever() {
 /// A network that swallows everything: calls end in time, and go on once it is back.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_cut_off_goes_on_by_itself() {
-    needs!(MariaDb);
-    let server = Service::start_new(MariaDb::new()).await;
+    needs!(Server);
+    let server = Service::start_new(Server::new()).await;
     let proxy = Proxy::start(server.address()).await;
     let store = MySqlStore::open(DatabaseConfig::new(server.url_through(&[proxy.address()]))).await.unwrap();
     let lease = store.claim(LOG, &"n".into()).await.unwrap();

@@ -3,9 +3,10 @@
 use chatflow_core::analytics::{Counted, Minutes};
 use chatflow_core::store::{DatabaseConfig, MySqlStore};
 use chatflow_core::{Error, ErrorKind, MessageStore};
-use chatflow_testkit::{MariaDb, Service, needs};
+use chatflow_testkit::{Service, needs};
 
 use super::database::Database;
+use crate::{Server, TLS};
 
 async fn refused(config: DatabaseConfig) -> Error {
     let error = MySqlStore::open(config).await.expect_err("refused");
@@ -16,7 +17,7 @@ async fn refused(config: DatabaseConfig) -> Error {
 
 #[tokio::test]
 async fn what_does_not_fit_is_refused_in_one_line_without_the_password() {
-    needs!(MariaDb);
+    needs!(Server);
     let database = Database::new().await;
     let url = database.url();
     let away = refused(DatabaseConfig::new("mysql://ada:s3cret@127.0.0.1:1/x")).await;
@@ -27,7 +28,6 @@ async fn what_does_not_fit_is_refused_in_one_line_without_the_password() {
         (DatabaseConfig::new(url.replace(&database.name, "elsewhere")), "no such database"),
         (DatabaseConfig::new("mysql://ada:s3cret@127.0.0.1:port/x"), "the URL can't be used"),
         (DatabaseConfig::new(format!("{url}?ssl-mode=perhaps")), "the URL can't be used"),
-        (DatabaseConfig::new(format!("{url}?ssl-mode=required")), "TLS"),
         (DatabaseConfig::new(&url).without_migrations(), "chatflow-server migrate"),
         (DatabaseConfig::new(&url).with_connections(0, 1), "writers = 0"),
         (DatabaseConfig::new(&url).with_connections(1, 1_000), "readers = 1000"),
@@ -39,10 +39,31 @@ async fn what_does_not_fit_is_refused_in_one_line_without_the_password() {
 }
 
 #[tokio::test]
-async fn a_database_that_does_not_sync_says_so() {
-    needs!(MariaDb);
+async fn connections_are_encrypted_where_that_is_asked_for() {
+    needs!(Server);
     let database = Database::new().await;
-    let server = Service::start_new(MariaDb::new().set("innodb_flush_log_at_trx_commit", "2")).await;
+    let with = |mode: &str| DatabaseConfig::new(format!("{}?ssl-mode={mode}", database.url_of(&database.name, "s3cret")));
+    let rights = format!("CREATE USER {name}@'%' IDENTIFIED BY 's3cret'; GRANT ALL ON {name}.* TO {name}@'%'", name = database.name);
+    database.run(&rights).await;
+    MySqlStore::open(with("disabled")).await.unwrap();
+    if TLS {
+        database.run(&format!("ALTER USER {}@'%' REQUIRE SSL", database.name)).await;
+        MySqlStore::open(with("required")).await.unwrap();
+        let error = refused(with("disabled")).await;
+        assert!(error.kind() == ErrorKind::Config && error.to_string().contains("does not let this user in"), "{error}");
+        let error = refused(with("verify_ca")).await;
+        assert!(error.to_string().contains("certificate"), "nobody knows who has signed it: {error}");
+    } else {
+        let error = refused(with("required")).await;
+        assert!(error.kind() == ErrorKind::Config && error.to_string().contains("TLS"), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_database_that_does_not_sync_says_so() {
+    needs!(Server);
+    let database = Database::new().await;
+    let server = Service::start_new(Server::new().set("innodb_flush_log_at_trx_commit", "2")).await;
     for (url, says) in [(database.url(), "synced at every commit"), (server.url(), "not synced: innodb_flush_log_at_trx_commit is 2")] {
         let status = MySqlStore::open(DatabaseConfig::new(url)).await.unwrap().status().await;
         assert!(status.healthy && status.detail.starts_with(says), "{status:?}");
@@ -51,7 +72,7 @@ async fn a_database_that_does_not_sync_says_so() {
 
 #[tokio::test]
 async fn nodes_that_start_together_make_the_tables_once() {
-    needs!(MariaDb);
+    needs!(Server);
     let database = Database::new().await;
     let opening = (0..8).map(|_| MySqlStore::open(DatabaseConfig::new(database.url()).with_connections(1, 1)));
     let stores: Vec<_> = futures::future::join_all(opening).await.into_iter().map(Result::unwrap).collect();
@@ -70,7 +91,7 @@ async fn nodes_that_start_together_make_the_tables_once() {
 
 #[tokio::test]
 async fn a_user_needs_no_more_rights_than_it_uses() {
-    needs!(MariaDb);
+    needs!(Server);
     let database = Database::new().await;
     let name = &database.name;
     database.run(&format!("CREATE USER {name}@'%' IDENTIFIED BY 's3cret'")).await;

@@ -7,11 +7,12 @@ use bytestring::ByteString;
 use chatflow_core::conformance::store::{at, batch};
 use chatflow_core::store::{DatabaseConfig, MySqlStore};
 use chatflow_core::{ErrorKind, Lease, LogId, MessageStore, NodeId};
-use chatflow_testkit::{MariaDb, Service, needs};
+use chatflow_testkit::{Service, needs};
 use futures::future::join_all;
 use sqlx::{Connection, MySqlConnection};
 
 use super::held_logs::hold_up_no_others;
+use crate::{PROCESSES, Server};
 
 /// A history with so many logs, of which this node has the leases, and a connection of somebody else.
 async fn open(url: &str, logs: u16) -> (MySqlStore, Vec<Lease>, MySqlConnection) {
@@ -28,11 +29,10 @@ async fn run(db: &mut MySqlConnection, sql: &str) {
 
 /// Of the whole server.
 async fn commits_so_far(db: &mut MySqlConnection) -> i64 {
-    let sql = "SELECT CAST(variable_value AS SIGNED) FROM information_schema.global_status WHERE variable_name = 'COM_COMMIT'";
-    sqlx::query_scalar(sql).fetch_one(db).await.unwrap()
+    let (_, count): (String, String) = sqlx::query_as("SHOW GLOBAL STATUS LIKE 'Com_commit'").fetch_one(db).await.unwrap();
+    count.parse().unwrap()
 }
 
-const TABLE: &str = "SELECT count(*) FROM information_schema.processlist WHERE state = 'Waiting for table metadata lock'";
 const LOCKED: &str = "SELECT count(*) FROM information_schema.innodb_trx WHERE trx_state = 'LOCK WAIT'";
 
 /// Until two transactions wait, by that count: whatever was called before waits for a turn then. What InnoDB tells of its transactions is
@@ -46,16 +46,17 @@ async fn turns_are_taken(url: &str, count: &str) {
 
 #[tokio::test]
 async fn what_comes_while_two_are_under_way_shares_a_transaction_and_only_who_is_at_fault_fails() {
-    needs!(MariaDb);
-    let server = Service::start_new(MariaDb::new()).await;
+    needs!(Server);
+    let server = Service::start_new(Server::new()).await;
     let url = server.url();
     let (store, leases, mut foreign) = open(&url, 16).await;
+    let waiting = format!("SELECT count(*) FROM {PROCESSES} WHERE state = 'Waiting for table metadata lock'");
     let mut batches: Vec<_> = leases.iter().map(|lease| batch(&format!("room{}", lease.log), 1..=3)).collect();
     let before = commits_so_far(&mut foreign).await;
     run(&mut foreign, "LOCK TABLES chatflow_messages READ").await;
     let commits = leases.iter().zip(&batches).map(|(lease, batch)| store.commit(lease, batch, at(3)));
     let release = async {
-        turns_are_taken(&url, TABLE).await;
+        turns_are_taken(&url, &waiting).await;
         run(&mut foreign, "UNLOCK TABLES").await;
     };
     let (found, ()) = tokio::join!(join_all(commits), release);
@@ -68,7 +69,7 @@ async fn what_comes_while_two_are_under_way_shares_a_transaction_and_only_who_is
     run(&mut foreign, "LOCK TABLES chatflow_messages READ").await;
     let commits = leases.iter().zip(&batches).map(|(lease, batch)| store.commit(lease, batch, at(6)));
     let release = async {
-        turns_are_taken(&url, TABLE).await;
+        turns_are_taken(&url, &waiting).await;
         run(&mut foreign, "UNLOCK TABLES").await;
     };
     let (mut found, ()) = tokio::join!(join_all(commits), release);
@@ -78,11 +79,15 @@ async fn what_comes_while_two_are_under_way_shares_a_transaction_and_only_who_is
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn logs_that_somebody_holds_hold_up_no_others() {
-    needs!(MariaDb);
-    let server = Service::start_new(MariaDb::new()).await;
+    needs!(Server);
+    let server = Service::start_new(Server::new()).await;
     let url = server.url();
     let (store, mut leases, mut foreign) = open(&url, 8).await;
-    run(&mut foreign, "SET SESSION tx_isolation = 'READ-COMMITTED'; BEGIN; SELECT 1 FROM chatflow_logs WHERE log < 3 FOR UPDATE").await;
+    run(
+        &mut foreign,
+        "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED; BEGIN; SELECT 1 FROM chatflow_logs WHERE log < 3 FOR UPDATE",
+    )
+    .await;
     let others = leases.split_off(3);
     hold_up_no_others(Arc::new(store), leases, &others, turns_are_taken(&url, LOCKED), run(&mut foreign, "ROLLBACK")).await;
 }

@@ -53,5 +53,6 @@ macro_rules! outbox_suite {
 }
 
 outbox_suite!(on_postgres, crate::postgres::Shop::open, if: chatflow_testkit::can_use::<chatflow_testkit::Postgres>());
-outbox_suite!(on_mariadb, crate::mysql::Shop::open, if: chatflow_testkit::can_use::<chatflow_testkit::MariaDb>());
+outbox_suite!(on_mariadb, crate::mysql::Shop::on_mariadb, if: chatflow_testkit::can_use::<chatflow_testkit::MariaDb>());
+outbox_suite!(on_mysql, crate::mysql::Shop::on_mysql, if: chatflow_testkit::can_use::<chatflow_testkit::MySql>());
 outbox_suite!(on_sqlite, crate::sqlite::Shop::open, if: true);

@@ -1,4 +1,4 @@
-//! An application with MariaDB, and what only databases with many writers do.
+//! An application with MariaDB or MySQL, and what only databases with many writers do.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use async_trait::async_trait;
 use chatflow_core::outbox::{MySqlOutbox, OutboxTable};
 use chatflow_core::{Draft, Engine, MessageId, PublishError, RoomId};
-use chatflow_testkit::{MariaDb, Service, needs};
+use chatflow_testkit::{MariaDb, MySql, Program, Service, can_use};
 use sqlx::{Connection, MySqlConnection, MySqlPool};
 use tokio::sync::OnceCell;
 
@@ -18,10 +18,20 @@ pub(crate) struct Shop {
 }
 
 impl Shop {
-    pub(crate) async fn open() -> Self {
+    pub(crate) async fn on_mariadb() -> Self {
         static SERVER: OnceCell<Service> = OnceCell::const_new();
+        Self::open(&SERVER, MariaDb::new).await
+    }
+
+    pub(crate) async fn on_mysql() -> Self {
+        static SERVER: OnceCell<Service> = OnceCell::const_new();
+        Self::open(&SERVER, MySql::new).await
+    }
+
+    /// With a database of its own in a server that all tests of this program share.
+    async fn open<P: Program>(server: &OnceCell<Service>, program: fn() -> P) -> Self {
         static COUNT: AtomicU64 = AtomicU64::new(0);
-        let server = SERVER.get_or_init(|| Service::start_new(MariaDb::new())).await;
+        let server = server.get_or_init(|| Service::start_new(program())).await;
         let name = format!("shop{}", COUNT.fetch_add(1, Relaxed));
         let mut db = MySqlConnection::connect(&server.url()).await.unwrap();
         sqlx::raw_sql(&format!("CREATE DATABASE {name}")).execute(&mut db).await.unwrap();
@@ -66,12 +76,20 @@ impl Application for Shop {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_row_with_a_lower_number_that_is_committed_later_is_not_passed_over() {
-    needs!(MariaDb);
-    let (shop, node) = (Shop::open().await, Node::new().await);
+    if can_use::<MariaDb>() {
+        passes_over_no_row(&Shop::on_mariadb().await).await;
+    }
+    if can_use::<MySql>() {
+        passes_over_no_row(&Shop::on_mysql().await).await;
+    }
+}
+
+async fn passes_over_no_row(shop: &Shop) {
+    let node = Node::new().await;
     let _forwarder = node.forward(shop.table().await);
     let mut early = shop.pool.begin().await.unwrap();
     MySqlOutbox::publish(&mut early, &node.engine, &room("7"), draft("early")).await.unwrap();
-    node.commit(&shop, &order("7", ["late"])).await;
+    node.commit(shop, &order("7", ["late"])).await;
     node.until("7", &["late".into()]).await;
     early.commit().await.unwrap();
     node.until("7", &["late".into(), "early".into()]).await;

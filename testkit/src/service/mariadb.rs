@@ -1,6 +1,5 @@
 //! MariaDB, one server.
 
-use std::fs;
 use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::os::unix::fs::symlink;
@@ -9,18 +8,12 @@ use std::process::Command;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use sqlx::{Connection, MySqlConnection};
-use tokio::time::timeout;
 
-use super::{Program, account, lacks};
+use super::{Program, account, lacks, mysql};
 use crate::Port;
 
 const PROGRAMS: [&str; 2] = ["mariadbd", "mariadb-install-db"];
 const PACKAGE: &str = "mariadb-server";
-
-/// Who may do everything.
-const USER: &str = "chatflow";
-const PASSWORD: &str = "secret";
 
 /// Makes the data where there are none, and becomes the server. Root may not be that. Each has a folder of its own for what is
 /// temporary, while it is made too: a server that starts clears the tables of others away from one that they share.
@@ -84,21 +77,18 @@ impl Program for MariaDb {
     }
 
     fn url(&self, addresses: &[SocketAddr]) -> String {
-        format!("mysql://{USER}:{PASSWORD}@{}/chatflow", addresses[0])
+        mysql::url(addresses[0])
     }
 
     fn commands(&self, folder: &Path) -> Vec<Command> {
         let data = folder.join("data");
-        let user = format!(
-            "CREATE DATABASE IF NOT EXISTS chatflow;\nCREATE USER IF NOT EXISTS {USER}@'%' IDENTIFIED BY '{PASSWORD}';\n\
-             GRANT ALL ON *.* TO {USER}@'%' WITH GRANT OPTION;\n"
-        );
-        let init = folder.join("init.sql");
-        fs::write(&init, user).unwrap();
         let mut command = Command::new("sh");
         command.args(["-c", SCRIPT, "sh"]).arg(&data).arg(format!("--port={}", self.port.number()));
         // The path of a socket may not be long, so it lies under the data and is named from there.
-        command.args(["--socket=socket", "--pid-file=pid"]).arg(format!("--init-file={}", init.display())).args(&self.arguments);
+        command
+            .args(["--socket=socket", "--pid-file=pid"])
+            .arg(format!("--init-file={}", mysql::user(folder).display()))
+            .args(&self.arguments);
         if let Some(tables) = &self.tables {
             account::give(tables, &mut command, "mysql");
             if let Err(error) = symlink(tables, data.join("chatflow")) {
@@ -109,10 +99,8 @@ impl Program for MariaDb {
         vec![command]
     }
 
-    /// Answers a question.
     async fn answers(&self) -> bool {
-        let ask = async { MySqlConnection::connect(&self.url(&self.addresses())).await?.ping().await };
-        matches!(timeout(Duration::from_secs(2), ask).await, Ok(Ok(())))
+        mysql::answers(&self.url(&self.addresses())).await
     }
 
     fn patience(&self) -> Duration {

@@ -38,9 +38,10 @@ async fn redis_cli(service: &Service, arguments: &[&str]) -> Vec<String> {
     text.lines().filter(|line| !line.is_empty()).map(str::to_owned).collect()
 }
 
-pub(crate) struct OfMariaDb;
+/// MariaDB's as well.
+pub(crate) struct OfMySql;
 
-impl Data for OfMariaDb {
+impl Data for OfMySql {
     async fn put(&self, service: &Service, word: &str) {
         let mut db = MySqlConnection::connect(&service.url()).await.unwrap();
         sqlx::raw_sql("CREATE TABLE IF NOT EXISTS words (word VARCHAR(20))").execute(&mut db).await.unwrap();

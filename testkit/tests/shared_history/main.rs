@@ -12,7 +12,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use chatflow_client::{Ack, Client, ClientBuilder, Draft, Incoming, MessageId, Published};
-use chatflow_testkit::{DatabaseLock, Habit, Ledger, MariaDb, Member, Options, Postgres, Program, Publisher, RabbitMq, Redis, Refusals};
+use chatflow_testkit::{
+    DatabaseLock, Habit, Ledger, MariaDb, Member, MySql, Options, Postgres, Program, Publisher, RabbitMq, Redis, Refusals,
+};
 use chatflow_testkit::{Server, Service, Socket, Sqs, eventually, eventually_async, needs};
 
 use nodes::{Nodes, is_postgres};
@@ -332,6 +334,14 @@ on!(mariadb, (MariaDb, Redis):
     what_is_too_old_goes_by_whoever_writes
     who_has_not_the_role_never_writes
 );
+on!(mysql, (MySql, Redis):
+    whoever_writes_may_die_or_fall_asleep_and_the_other_goes_on
+    what_is_persisted_is_told_on_the_node_that_does_not_write
+    where_the_history_decides_what_is_shown_it_decides_on_every_node
+    a_load_on_both_is_seen_alike_and_stored_once
+    what_is_too_old_goes_by_whoever_writes
+    who_has_not_the_role_never_writes
+);
 on!(rabbitmq, (Postgres, RabbitMq):
     whoever_writes_may_die_or_fall_asleep_and_the_other_goes_on
     what_is_persisted_is_told_on_the_node_that_does_not_write
@@ -349,6 +359,10 @@ on!(postgres_alone, (Postgres):
     a_database_that_cant_be_used_is_told_in_one_line_without_the_password
 );
 on!(mariadb_alone, (MariaDb):
+    nodes_with_brokers_of_their_own_do_not_share_a_history
+    a_database_that_cant_be_used_is_told_in_one_line_without_the_password
+);
+on!(mysql_alone, (MySql):
     nodes_with_brokers_of_their_own_do_not_share_a_history
     a_database_that_cant_be_used_is_told_in_one_line_without_the_password
 );

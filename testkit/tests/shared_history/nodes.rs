@@ -5,10 +5,13 @@ use std::time::Duration;
 use chatflow_testkit::{History, Options, Program, Server, Service, eventually_async};
 use sqlx::{Connection, MySqlConnection, PgConnection};
 
-use super::PATIENCE;
+use super::{LEASE, PATIENCE};
 
-/// From the last sign of a writer to the first row of the next: its lease, and the time in which that is noticed and read.
-const TAKEN_OVER: Duration = Duration::from_secs(7);
+/// From the last sign of a writer to the first row of the next: its lease, the time in which a database cuts off who stands still in a
+/// commit, and that in which all of this is noticed and read. MySQL knows no transactions that stand still, only connections.
+fn taken_over(database: &Service) -> Duration {
+    LEASE + Duration::from_secs(if database.name() == "mysql" { 10 } else { 3 }) + Duration::from_secs(2)
+}
 
 /// Two servers, their database and their broker.
 pub(crate) struct Nodes {
@@ -45,7 +48,7 @@ impl Nodes {
 
     pub(crate) async fn has_taken_over(&self, which: usize) {
         let taken = || async { (self.writes(which).await == Some(16)).then_some(()) };
-        eventually_async("the other node writes", TAKEN_OVER, taken).await;
+        eventually_async("the other node writes", taken_over(&self.database), taken).await;
     }
 
     /// The server that writes all logs, once one does and the other stands by.

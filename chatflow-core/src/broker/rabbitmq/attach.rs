@@ -20,8 +20,10 @@ use super::{Links, RETRY};
 use crate::broker::{Event, From};
 use crate::{Error, ErrorKind, Position, Result};
 
-/// How long nothing may come while it is found out where a reader begins.
+/// How long it may take to find out where a reader begins, where that takes no longer the more there is in the log.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How long nothing may come of what has to be counted for that.
+const SILENCE: Duration = Duration::from_secs(30);
 /// How many entries are read first to find the last messages, and how many at most before that is thought over.
 const LOOK: Range<u64> = 64..65_536;
 /// How many logs are looked through at once: more would only come to their ends later, and all at the same time.
@@ -29,17 +31,12 @@ pub(super) const LOOKING: usize = 2;
 
 /// A reader of `log` that begins at `from`, and the place where it begins.
 pub(super) async fn attach(log: Arc<Log>, links: Links, from: From) -> Result<(Position, BoxStream<'static, Result<Event>>)> {
-    let at = match from {
-        From::Last(n) => Some(last(&log, &links, n).await?),
-        _ => None,
+    let from = match from {
+        From::Last(n) => From::After(last(&log, links.clone(), n).await?),
+        from => from,
     };
-    soon(&log, begin(Arc::clone(&log), links, at.map_or(from, From::After))).await
-}
-
-/// The outcome of what takes no longer the more there is in the log.
-async fn soon<T>(log: &Log, outcome: impl Future<Output = Result<T>>) -> Result<T> {
-    let late = |_| error(ErrorKind::Timeout, format!("where to read log {} from was not found: nothing came within {PATIENCE:?}", log.id));
-    timeout(PATIENCE, outcome).await.map_err(late)?
+    let late = |_| error(ErrorKind::Timeout, format!("where to read log {} from was not found within {PATIENCE:?}", log.id));
+    timeout(PATIENCE, begin(Arc::clone(&log), links, from)).await.map_err(late)?
 }
 
 fn away() -> Error {
@@ -131,13 +128,21 @@ fn is_end(data: &[u8]) -> bool {
 
 /// The place before the last `n` messages of the epoch that is read, or before all that there still are. An entry may hold one or
 /// hundreds, so they are counted, from the end: a stretch of entries as long as the last one lets expect to be enough, and so on.
-async fn last(log: &Log, links: &Links, n: u64) -> Result<Position> {
+async fn last(log: &Log, mut links: Links, n: u64) -> Result<Position> {
     log.arrived().await;
     let (at, _, tail) = log.before_last(usize::try_from(n).unwrap_or(usize::MAX));
     if let Some(at) = at {
         return Ok(at);
     }
-    let session = links.borrow().clone().ok_or_else(away)?;
+    let session = links.borrow_and_update().clone().ok_or_else(away)?;
+    tokio::select! {
+        place = counted(&session, log, tail, n) => place,
+        // Of a connection that was given up nothing has to come.
+        _ = links.changed() => Err(away()),
+    }
+}
+
+async fn counted(session: &Session, log: &Log, tail: Position, n: u64) -> Result<Position> {
     // Nobody closes it.
     let _turn = session.looking.acquire().await;
     let (mut missing, mut place) = (n, tail);
@@ -145,7 +150,7 @@ async fn last(log: &Log, links: &Links, n: u64) -> Result<Position> {
     while end > 0 {
         let start = end.saturating_sub(look);
         let mut found = 0;
-        for (first, count) in count(&session, log, tail.epoch, start..end).await?.into_iter().rev() {
+        for (first, count) in count(session, log, tail.epoch, start..end).await?.into_iter().rev() {
             if count >= missing {
                 return Ok(before(nth(first, (count - missing) as usize)));
             }
@@ -169,7 +174,8 @@ async fn count(session: &Session, log: &Log, epoch: u64, offsets: Range<u64>) ->
     let mut feed = session.link.consume_some(&queue, Start::At(offsets.start), ahead).await.map_err(failed)?;
     let mut counts = Vec::new();
     loop {
-        let batch = soon(log, async { feed.next(BATCH_ENTRIES, BATCH_BYTES).await.map_err(failed) }).await?;
+        let late = |_| error(ErrorKind::Timeout, format!("nothing came of log {} within {SILENCE:?}", log.id));
+        let batch = timeout(SILENCE, feed.next(BATCH_ENTRIES, BATCH_BYTES)).await.map_err(late)?.map_err(failed)?;
         let last = batch.last().map_or(0, |fed| fed.offset);
         counts.extend(batch.into_iter().filter(|fed| offsets.contains(&fed.offset)).map(|fed| {
             let count = Envelope::open(fed.data).map_or(0, |envelope| envelope.messages().count());

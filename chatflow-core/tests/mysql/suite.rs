@@ -1,12 +1,11 @@
-//! The MySQL store: the public suite, and what only a database on its own can do to it.
-
-#![allow(clippy::unwrap_used)]
+//! The MySQL store on one server: the public suite, and what only a database on its own can do to it.
 
 mod database;
 mod faults;
 #[path = "../support/held_logs.rs"]
 mod held_logs;
 mod opening;
+mod replica;
 mod together;
 
 use std::sync::Arc;
@@ -16,8 +15,9 @@ use chatflow_core::conformance::dead_letters;
 use chatflow_core::conformance::store::Subject;
 use chatflow_core::store::{DatabaseConfig, MySqlStore};
 use chatflow_core::{DeadLetters, MessageStore};
-use chatflow_testkit::{MariaDb, can_use};
+use chatflow_testkit::can_use;
 
+use crate::Server;
 use database::Database;
 
 /// Short, so that cases that wait for one to run out don't wait long.
@@ -46,8 +46,8 @@ async fn mysql_letters() -> dead_letters::Subject {
     dead_letters::Subject::new(open(config.clone()).await).reopening(move || open(config.clone()))
 }
 
-chatflow_core::dead_letters_suite!(dead_letters_in_mysql, mysql_letters, if: can_use::<MariaDb>());
-chatflow_core::store_suite!(mysql, mysql_store, if: can_use::<MariaDb>());
-chatflow_core::accounts_suite!(mysql_accounts, mysql_store, if: can_use::<MariaDb>());
-chatflow_core::analytics_suite!(analytics_of_summaries, mysql_store, if: can_use::<MariaDb>());
-chatflow_core::analytics_suite!(analytics_of_rows, mysql_rows, if: can_use::<MariaDb>());
+chatflow_core::dead_letters_suite!(dead_letters_in_mysql, mysql_letters, if: can_use::<Server>());
+chatflow_core::store_suite!(mysql, mysql_store, if: can_use::<Server>());
+chatflow_core::accounts_suite!(mysql_accounts, mysql_store, if: can_use::<Server>());
+chatflow_core::analytics_suite!(analytics_of_summaries, mysql_store, if: can_use::<Server>());
+chatflow_core::analytics_suite!(analytics_of_rows, mysql_rows, if: can_use::<Server>());
