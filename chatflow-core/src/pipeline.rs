@@ -297,10 +297,11 @@ impl Pipeline {
         self.progress.works();
         self.counters.commits.add(1);
         self.counters.commit_us.add(u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX));
-        self.counters.persisted.add((rows.len() - exceptions.len()) as u64);
         let met = exceptions.into_iter().map(|(i, exception)| (rows[i].position, exception));
-        // A row that the store has at this very position is the answer to a commit whose answer was lost.
+        // A row that the store has at this very position is the answer to a commit whose answer was lost, or not waited for.
+        let before = fates.len();
         fates.extend(met.filter(|(position, e)| !is_at(e, *position)).map(|(position, e)| (position, Fate::Excepted(e))));
+        self.counters.persisted.add((rows.len() - (fates.len() - before)) as u64);
     }
 
     fn failed(&self, what: &str, error: &Error, wait: Duration) {
