@@ -5,6 +5,8 @@ use std::time::Duration;
 use chatflow_testkit::{HaProxy, RabbitMq, Redis, Sqs, can_use};
 use clap::{Parser, ValueEnum};
 
+use crate::database::Store;
+
 /// Several servers on one broker, behind HAProxy, under load.
 #[derive(Debug, Clone, Parser)]
 pub(crate) struct Args {
@@ -53,18 +55,6 @@ pub(crate) enum Kind {
     RabbitMq,
     /// An emulator of SNS and SQS.
     Sqs,
-}
-
-/// A store that can be started here.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Store {
-    /// A file for each server.
-    Sqlite,
-    /// One database for all.
-    Postgres,
-    /// One database for all.
-    #[value(name = "mariadb")]
-    MariaDb,
 }
 
 /// A cache.

@@ -12,10 +12,11 @@
 
 mod args;
 mod broker;
+#[path = "../database/mod.rs"]
+mod database;
 mod fault;
 mod figures;
 mod same;
-mod store;
 mod usage;
 mod watch;
 
@@ -47,7 +48,7 @@ async fn main() -> ExitCode {
 async fn run(args: &Args) -> u8 {
     println!("{} servers on {:?}, history in {:?}, fault: {:?}", args.servers, args.broker, args.store, args.fault);
     let broker = Broker::start(args).await;
-    let store = store::start(args).await;
+    let store = args.store.start(&args.store_settings).await;
     let url = broker.url();
     let cache = if args.cache == Cache::Redis { Some(Service::start_new(Redis::new()).await) } else { None };
     let cache_url = match &cache {

@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
-use chatflow_testkit::{MariaDb, Postgres, can_use};
+use chatflow_testkit::{MariaDb, MySql, Postgres, can_use};
 use clap::{Parser, ValueEnum};
+
+use crate::database::Store;
 
 /// Questions about a history, by several readers at once.
 #[derive(Debug, Clone, Parser)]
@@ -42,16 +44,6 @@ pub(crate) struct Args {
     pub(crate) settings: Vec<(String, String)>,
 }
 
-/// A store that can be started here.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Store {
-    /// A file.
-    Sqlite,
-    Postgres,
-    #[value(name = "mariadb")]
-    MariaDb,
-}
-
 impl Args {
     /// What is asked for on the command line; without cargo's `--bench`, as `cargo test` runs it, a short run on each store that is here.
     pub(crate) fn all() -> Vec<Self> {
@@ -72,6 +64,7 @@ impl Store {
             Self::Sqlite => true,
             Self::Postgres => can_use::<Postgres>(),
             Self::MariaDb => can_use::<MariaDb>(),
+            Self::MySql => can_use::<MySql>(),
         }
     }
 }

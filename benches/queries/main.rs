@@ -1,6 +1,6 @@
 //! Questions about a history: how long they take, with how many rows.
 //!
-//! `cargo bench --bench queries -- [--store sqlite|postgres|mariadb] [--rows 1000000,10000000] [--readers 8] [--seconds 10]`
+//! `cargo bench --bench queries -- [--store sqlite|postgres|mariadb|mysql] [--rows 1000000,10000000] [--readers 8] [--seconds 10]`
 //!
 //! Starts a private database, or makes a file, fills it through the store's trait with messages of several logs, rooms and users over
 //! some days, counts the summaries to the end, and starts a release `chatflow-server` on it without a cache. Then readers ask it, over
@@ -14,6 +14,8 @@
 
 mod args;
 mod ask;
+#[path = "../database/mod.rs"]
+mod database;
 mod fill;
 mod history;
 mod questions;

@@ -1,10 +1,10 @@
 //! The store: private, or one that is there.
 
-use chatflow_testkit::{MariaDb, Postgres, Service};
+use chatflow_testkit::Service;
 use tempfile::TempDir;
 use tokio::process::Command;
 
-use crate::args::{Args, Store};
+use crate::args::Args;
 
 /// Where the history is.
 #[derive(Debug)]
@@ -17,13 +17,8 @@ pub(crate) struct Home {
 impl Home {
     /// Starts a database, or names a file.
     pub(crate) async fn new(args: &Args) -> Self {
-        let (folder, settings) = (tempfile::tempdir().unwrap(), args.store_settings.iter());
-        let service = match args.store {
-            _ if args.at.is_some() => None,
-            Store::Sqlite => None,
-            Store::Postgres => Some(Service::start_new(settings.fold(Postgres::new(), |it, (key, value)| it.set(key, value))).await),
-            Store::MariaDb => Some(Service::start_new(settings.fold(MariaDb::new(), |it, (key, value)| it.set(key, value))).await),
-        };
+        let folder = tempfile::tempdir().unwrap();
+        let service = if args.at.is_some() { None } else { args.store.start(&args.store_settings).await };
         let file = || format!("sqlite:{}", folder.path().join("history.db").display());
         let url = args.at.clone().or_else(|| service.as_ref().map(Service::url)).unwrap_or_else(file);
         Self { url, service, _folder: folder }

@@ -7,7 +7,7 @@ use sqlx::{Connection, MySqlConnection, PgConnection};
 
 use crate::Share;
 
-/// Rows of one of MariaDB's statements, which take 65,535 values at the most.
+/// Rows of one of MariaDB's and MySQL's statements, which take 65,535 values at the most.
 const ROWS: usize = 500;
 
 pub(crate) async fn postgres(url: &str, shares: Vec<Share>) {
@@ -41,7 +41,7 @@ pub(crate) async fn postgres(url: &str, shares: Vec<Share>) {
     join_all(write).await;
 }
 
-pub(crate) async fn mariadb(url: &str, shares: Vec<Share>) {
+pub(crate) async fn mysql(url: &str, shares: Vec<Share>) {
     let write = shares.iter().map(async |share| {
         let mut db = MySqlConnection::connect(url).await.unwrap();
         for batch in share {

@@ -9,13 +9,17 @@
 #![allow(clippy::unwrap_used)]
 
 mod bare;
+#[path = "../database/mod.rs"]
+mod database;
 mod ours;
 
 use std::time::{Duration, Instant};
 
 use chatflow_core::{Message, MessageId, Position, RoomId, Stored, Timestamp, kind};
-use chatflow_testkit::{MariaDb, Postgres, Service};
+use chatflow_testkit::Service;
 use clap::{Parser, ValueEnum};
+
+use database::Store;
 
 #[derive(Debug, Clone, Parser)]
 struct Args {
@@ -45,14 +49,6 @@ struct Args {
 enum Side {
     Bare,
     Ours,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Store {
-    Sqlite,
-    Postgres,
-    #[value(name = "mariadb")]
-    MariaDb,
 }
 
 /// What one writer writes in a round: batches of rows whose places go on behind those of the round before.
@@ -99,11 +95,7 @@ async fn main() {
     let args = Args::parse_from(given);
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("history.db");
-    let service = match args.store {
-        Store::Sqlite => None,
-        Store::Postgres => Some(Service::start_new(Postgres::new()).await),
-        Store::MariaDb => Some(Service::start_new(MariaDb::new()).await),
-    };
+    let service = args.store.start(&[]).await;
     let url = service.as_ref().map_or_else(|| file.display().to_string(), Service::url);
     println!("{:?}, {} rows a round in batches of {}, {} writers", args.store, args.rows, args.batch, args.writers);
     ours::migrate(args.store, &url).await;
@@ -138,7 +130,7 @@ async fn bare(store: Store, url: &str, shares: Vec<Share>) -> Duration {
     match store {
         Store::Sqlite => bare::sqlite(url, shares).await,
         Store::Postgres => bare::postgres(url, shares).await,
-        Store::MariaDb => bare::mariadb(url, shares).await,
+        Store::MariaDb | Store::MySql => bare::mysql(url, shares).await,
     }
     begun.elapsed()
 }

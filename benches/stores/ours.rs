@@ -7,13 +7,14 @@ use chatflow_core::store::{DatabaseConfig, MySqlStore, PostgresStore, SqliteConf
 use chatflow_core::{LogId, MessageStore, NodeId};
 use futures::future::join_all;
 
-use crate::{Share, Store};
+use crate::Share;
+use crate::database::Store;
 
 async fn open(store: Store, url: &str) -> Arc<dyn MessageStore> {
     match store {
         Store::Sqlite => Arc::new(SqliteStore::open(SqliteConfig::new(url)).await.unwrap()),
         Store::Postgres => Arc::new(PostgresStore::open(DatabaseConfig::new(url)).await.unwrap()),
-        Store::MariaDb => Arc::new(MySqlStore::open(DatabaseConfig::new(url)).await.unwrap()),
+        Store::MariaDb | Store::MySql => Arc::new(MySqlStore::open(DatabaseConfig::new(url)).await.unwrap()),
     }
 }
 
