@@ -35,6 +35,7 @@ mod epochs;
 mod fault;
 mod link;
 mod log;
+mod past;
 mod place;
 mod progress;
 mod publisher;

@@ -57,6 +57,26 @@ async fn a_reader_that_is_far_behind_gets_everything() {
     assert!(seen.texts().len() > 20_000 && seen.lost.is_empty());
 }
 
+/// What a node holds of the past while it finds out where that begins has a bound.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_last_messages_come_once_however_large_they_are() {
+    let config = config(&shared().await.url());
+    let broker = node("a", None, config.clone()).await;
+    let mut texts: Vec<_> = (0..60).map(|i| format!("{i} {}", "x".repeat(100_000))).collect();
+    for text in &texts {
+        publish(&broker, text).await;
+    }
+    let late = node("b", None, config).await;
+    for n in [5, 50] {
+        let end = format!("end {n}");
+        publish(&late, &end).await;
+        texts.push(end.clone());
+        let seen = until(&mut attach(&late, Reader::Node, From::Last(n as u64)).await, &end).await;
+        assert!(seen.lost.is_empty(), "{n}: {:?}", seen.lost);
+        assert!(seen.texts() == texts[texts.len() - n..], "{n}: {} came", seen.texts().len());
+    }
+}
+
 /// Two nodes publish while a log is turned: what was accepted is seen by both, in one order, and nothing else is.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_epoch_ends_at_the_same_entry_for_everybody() {

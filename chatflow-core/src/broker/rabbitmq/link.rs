@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use futures::future::try_join;
 use futures::stream::select_all;
 use futures::{FutureExt, StreamExt};
 use lapin::message::Delivery;
@@ -186,8 +187,10 @@ impl Link {
         let what = format!("reading the queue {queue}");
         let (channel, consumer) = answer(&what, async {
             let channel = self.reading.create_channel().await?;
-            channel.basic_qos(ahead, BasicQosOptions::default()).await?;
-            let consumer = channel.basic_consume(queue.into(), "".into(), BasicConsumeOptions::default(), arguments).await?;
+            // One behind the other, but not one after the other's answer: a busy server takes its time for each.
+            let ahead = channel.basic_qos(ahead, BasicQosOptions::default());
+            let consumer = channel.basic_consume(queue.into(), "".into(), BasicConsumeOptions::default(), arguments);
+            let ((), consumer) = try_join(ahead, consumer).await?;
             Ok((channel, consumer))
         })
         .await?;

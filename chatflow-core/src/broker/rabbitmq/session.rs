@@ -11,7 +11,7 @@ use super::config::RabbitMqConfig;
 use super::epochs::Epochs;
 use super::link::Link;
 use super::log::Log;
-use super::{Shared, attach, progress, tail};
+use super::{Shared, past, progress, tail};
 use crate::{Error, NodeId, Position, Result};
 
 /// How long a handshake may take when a node starts.
@@ -30,7 +30,7 @@ pub(super) struct Session {
     pub(super) node: NodeId,
     pub(super) history: Option<String>,
     pub(super) settles: Arc<Notify>,
-    /// Held by whoever counts what is in a log.
+    /// Held by whoever reads a log's past.
     pub(super) looking: Semaphore,
     own: Arc<parking_lot::Mutex<Vec<Position>>>,
 }
@@ -80,7 +80,7 @@ async fn connect(shared: &Arc<Shared>, links: &watch::Sender<Option<Arc<Session>
         node: shared.node(),
         history: shared.history(),
         settles: Arc::clone(&shared.settles),
-        looking: Semaphore::new(attach::LOOKING),
+        looking: Semaphore::new(past::LOOKING),
         own: Arc::clone(&shared.own),
     });
     let heard = progress::open(&session).await?;
