@@ -43,13 +43,23 @@ impl History {
     /// # Panics
     /// The server does not answer with pages.
     pub async fn over_http(address: SocketAddr, rooms: &[String], limit: usize) -> Self {
+        Self::if_readable(address, rooms, limit).await.unwrap_or_else(|refusal| panic!("{refusal}"))
+    }
+
+    /// The same; where the server refuses a page, which one, and its words.
+    ///
+    /// # Panics
+    /// The server does not answer.
+    pub async fn if_readable(address: SocketAddr, rooms: &[String], limit: usize) -> Result<Self, String> {
         let mut history = Self::default();
         for room in rooms {
             let (mut rows, mut after) = (Vec::new(), Position::ZERO.to_string());
             loop {
                 let path = format!("/api/v1/rooms/{room}/messages?limit={limit}&after={after}");
                 let answer = http::get(address, &path).await.unwrap();
-                assert_eq!(answer.status, 200, "{path}: {}", answer.body);
+                if answer.status != 200 {
+                    return Err(format!("{path}: {} {}", answer.status, answer.body));
+                }
                 let page = answer.json();
                 rows.extend(page["messages"].as_array().unwrap().iter().map(Row::of));
                 let Some(next) = page["next"].as_str() else { break };
@@ -57,7 +67,7 @@ impl History {
             }
             history.0.insert(room.clone(), rows);
         }
-        history
+        Ok(history)
     }
 
     /// Reads the file, past all of the server's code.
