@@ -122,6 +122,9 @@ async fn is_full_for_a_while(disk: &Disk, store: &str, mortal: Option<&Service>)
         if time < TIMES - 1 {
             slowest = slowest.max(freed.elapsed());
         }
+        // Whoever could not be asked while the disk was full is asked now.
+        let read = History::over_http(server.address, &rooms, 1_000).await;
+        assert!(read.len() >= acknowledged, "what was acknowledged is still there: {} of {acknowledged}", read.len());
     }
     assert!(slowest <= WHOLE_AGAIN, "whole again only after {slowest:?}");
     publishers.iter().for_each(Publisher::stop);
