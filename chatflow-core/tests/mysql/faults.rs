@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use chatflow_core::analytics::Minutes;
 use chatflow_core::conformance::store::{LOG, at, batch, room};
 use chatflow_core::store::{DatabaseConfig, MySqlStore, PageQuery};
 use chatflow_core::{ErrorKind, MessageStore};
@@ -35,6 +36,20 @@ async fn a_locked_table_fails_commits_for_the_time_being_and_no_reads() {
     sqlx::raw_sql("UNLOCK TABLES").execute(&mut foreign).await.unwrap();
     assert_eq!(store.commit(&lease, &rows, at(9)).await.unwrap(), []);
     assert!(store.status().await.healthy);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answer_that_takes_too_long_is_given_up_and_says_so() {
+    needs!(Server);
+    let database = Database::new().await;
+    let store = MySqlStore::open(DatabaseConfig::new(database.url())).await.unwrap();
+    let mut foreign = MySqlConnection::connect(&database.url()).await.unwrap();
+    sqlx::raw_sql("LOCK TABLES chatflow_summaries WRITE").execute(&mut foreign).await.unwrap();
+    let question = || store.analytics().unwrap().active_users(Minutes::default());
+    let error = question().await.unwrap_err();
+    assert!(error.kind() == ErrorKind::Timeout && error.to_string().contains("too long"), "{error}");
+    sqlx::raw_sql("UNLOCK TABLES").execute(&mut foreign).await.unwrap();
+    assert_eq!(question().await.unwrap().value, 0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -97,7 +97,11 @@ impl From<Error> for Problem {
         match error.kind() {
             ErrorKind::Full => Self::unavailable(code::OVERLOADED, "the server has as much to do as it takes", wait),
             ErrorKind::Draining | ErrorKind::Closed => Self::unavailable(code::DRAINING, "this server is shutting down", wait),
-            ErrorKind::Unavailable | ErrorKind::Timeout | ErrorKind::Fenced => {
+            ErrorKind::Timeout => {
+                tracing::warn!(%error, "a request failed");
+                Self::unavailable(code::UNAVAILABLE, "the answer took too long: try again, or ask for less (a shorter range)", wait)
+            }
+            ErrorKind::Unavailable | ErrorKind::Fenced => {
                 tracing::warn!(%error, "a request failed");
                 Self::unavailable(code::UNAVAILABLE, "a part of the server is away", wait)
             }

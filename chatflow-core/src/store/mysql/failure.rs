@@ -46,13 +46,15 @@ pub(super) fn number(error: &sqlx::Error) -> u16 {
 
 /// By the numbers that MySQL and MariaDB share.
 fn of_number(number: u16) -> (ErrorKind, &'static str) {
-    use ErrorKind::{Corrupt, Internal, Invalid, Unavailable};
+    use ErrorKind::{Corrupt, Internal, Invalid, Timeout, Unavailable};
     match number {
         1213 | 1020 => (Unavailable, "another commit was in the way"),
-        1205 | 1969 | 3024 | 1317 => (Unavailable, "somebody holds a lock on the database for too long"),
+        1205 => (Unavailable, "somebody holds a lock on the database for too long"),
+        // The limit of a statement: a writer's waits for locks are shorter.
+        1969 | 3024 => (Timeout, "the answer takes too long"),
         1021 | 1114 => (Unavailable, "the database's disk is full"),
         1290 | 1792 | 1836 => (Unavailable, "the database is read-only"),
-        1040 | 1041 | 1053 | 1037 | 1038 | 1077 | 1079 | 1129 | 1135 | 1152..=1161 if number != 1153 => {
+        1040 | 1041 | 1053 | 1317 | 1037 | 1038 | 1077 | 1079 | 1129 | 1135 | 1152..=1161 if number != 1153 => {
             (Unavailable, "the database can't work now")
         }
         // Somebody is changing users, rights or tables: not the row's fault, and mended by a person.

@@ -45,10 +45,12 @@ pub(super) fn is_duplicate(error: &sqlx::Error) -> bool {
 
 /// By SQLSTATE, appendix A of PostgreSQL's manual.
 fn of_code(code: &str) -> (ErrorKind, &'static str) {
-    use ErrorKind::{Corrupt, Internal, Invalid, Unavailable};
+    use ErrorKind::{Corrupt, Internal, Invalid, Timeout, Unavailable};
     match (code.get(..2).unwrap_or_default(), code) {
         (_, "40001" | "40P01") => (Unavailable, "another commit was in the way"),
-        (_, "55P03" | "57014") => (Unavailable, "somebody holds a lock on the database for too long"),
+        (_, "55P03") => (Unavailable, "somebody holds a lock on the database for too long"),
+        // The limit of a statement: a writer's waits for locks are shorter.
+        (_, "57014") => (Timeout, "the answer takes too long"),
         (_, "53100") => (Unavailable, "the database's disk is full"),
         (_, "25006") => (Unavailable, "the database is read-only"),
         ("08" | "53" | "57" | "58" | "25", _) => (Unavailable, "the database can't work now"),
