@@ -75,7 +75,7 @@ async fn messages(args: MessagesArgs) -> servers::Ended<()> {
 async fn rooms(args: RoomsArgs) -> servers::Ended<()> {
     let mut servers = Servers::new(&args.asked)?;
     let pages = Pages::named(format!("/api/v1/users/{}/rooms", encoded(&args.user)), "rooms", args.after.as_deref());
-    let heads = [Column::Text("ROOM"), Column::Figure("MESSAGES"), Column::Text("LAST")];
-    let fields = ["roomId", "messages", "lastActivity"];
+    let heads = [Column::Text("ROOM"), Column::Text("LAST")];
+    let fields = ["roomId", "lastActivity"];
     pages.show(&mut servers, &args.amount, args.asked.json, heads, |room| fields.map(|name| cell(room, name))).await
 }

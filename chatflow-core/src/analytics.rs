@@ -170,16 +170,14 @@ impl UserPage {
 pub struct UserRoom {
     /// Its name.
     pub room_id: RoomId,
-    /// Their messages in it.
-    pub messages: u64,
-    /// When the last of these was accepted.
+    /// When the last of their messages in it was accepted.
     pub last: Timestamp,
 }
 
 impl UserRoom {
     /// A room of a user; stores make them.
-    pub fn new(room_id: RoomId, messages: u64, last: Timestamp) -> Self {
-        Self { room_id, messages, last }
+    pub fn new(room_id: RoomId, last: Timestamp) -> Self {
+        Self { room_id, last }
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod config;
 mod pools;
+mod rooms;
 mod rows;
 mod together;
 
@@ -9,6 +10,7 @@ use std::time::Duration;
 
 pub use config::DatabaseConfig;
 pub(super) use pools::{Dialect, Lent, Pools};
+pub(super) use rooms::Walk;
 pub(super) use rows::{Exceptions, News, Part, exceptions, fresh, news};
 pub(super) use together::{Outcome, Small, Together, admitted, outcomes};
 

@@ -1,7 +1,7 @@
 //! Summaries of a history: what they look like, whichever store keeps them, and how questions are answered from them.
 //!
-//! A **block** is what was said in one stretch of time (a minute, ten, an hour, a day), of one [kind](Kind). Minutes are counted as rows
-//! come; a longer stretch is rolled up from the shorter ones once it is past, and from then on what comes late is counted in all of
+//! A **block** is what was said in one stretch of time (a minute, ten, an hour, a day, ten days), of one [kind](Kind). Minutes are counted
+//! as rows come; a longer stretch is rolled up from the shorter ones once it is past, and from then on what comes late is counted in all of
 //! them. [`Rolled`] says how far that is, so that a question knows which blocks to [read](cover): few, however long its range.
 //! Users and rooms stand in them by numbers.
 
@@ -29,7 +29,10 @@ pub(super) enum Kind {
 }
 
 /// Lengths of stretches, milliseconds, by level.
-pub(super) const LENGTHS: [i64; 4] = [60_000, 600_000, 3_600_000, 86_400_000];
+pub(super) const LENGTHS: [i64; 5] = [60_000, 600_000, 3_600_000, 86_400_000, 864_000_000];
+
+/// The longest of them.
+pub(super) const LONGEST: u8 = LENGTHS.len() as u8 - 1;
 
 /// Users of one block are those whose numbers share what is beyond these bits: so many bytes has a block at most, and so it stays small.
 const PART_BITS: u32 = 16;

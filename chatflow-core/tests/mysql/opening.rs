@@ -6,6 +6,7 @@ use chatflow_core::{Error, ErrorKind, MessageStore};
 use chatflow_testkit::{Service, needs};
 
 use super::database::Database;
+use super::older;
 use crate::{Server, TLS};
 
 async fn refused(config: DatabaseConfig) -> Error {
@@ -79,7 +80,7 @@ async fn nodes_that_start_together_make_the_tables_once() {
     assert!(stores.iter().all(|store| store.identity() == stores[0].identity()));
     assert_eq!(MySqlStore::migrate(&DatabaseConfig::new(database.url())).await.unwrap(), 0);
     let other = Database::new().await;
-    assert_eq!(MySqlStore::migrate(&DatabaseConfig::new(other.url())).await.unwrap(), 6);
+    assert_eq!(MySqlStore::migrate(&DatabaseConfig::new(other.url())).await.unwrap(), 7);
     let apart = MySqlStore::open(DatabaseConfig::new(other.url()).without_migrations()).await.unwrap();
     assert_ne!(apart.identity(), stores[0].identity());
     let error = refused(DatabaseConfig::new(database.url()).with_reader_url(other.url())).await;
@@ -110,6 +111,7 @@ async fn a_user_needs_no_more_rights_than_it_uses() {
         ("SELECT, INSERT, UPDATE", "chatflow_counted"),
         ("SELECT, INSERT, UPDATE", "chatflow_summaries"),
         ("SELECT, INSERT", "chatflow_users"),
+        ("SELECT, INSERT", "chatflow_user_rooms"),
         ("SELECT, INSERT", "chatflow_times"),
         ("SELECT, UPDATE", "chatflow_meta"),
         ("SELECT", "chatflow_messages"),
@@ -149,4 +151,17 @@ async fn a_user_needs_no_more_rights_than_it_uses() {
     let room = chatflow_core::RoomId::new("a").unwrap();
     let all = chatflow_core::Timestamp(i64::MAX);
     assert_eq!(retention.remove(&writer.at(rows[2].position), &room, all, 10).await.unwrap(), 2, "the newest stays");
+}
+
+#[tokio::test]
+async fn tables_of_the_version_before_become_current_with_what_they_hold() {
+    needs!(Server);
+    let database = Database::new().await;
+    let open = async || std::sync::Arc::new(MySqlStore::open(DatabaseConfig::new(database.url())).await.unwrap());
+    let age = async || {
+        database.run("DROP TABLE chatflow_user_rooms; DELETE FROM chatflow_summaries WHERE level = 4").await;
+        database.run("UPDATE chatflow_meta SET value = substring_index(value, ' ', 3) WHERE name = 'rolled'").await;
+        database.run("UPDATE chatflow_meta SET value = '6' WHERE name = 'version'").await;
+    };
+    older::becomes_current(open, age).await;
 }

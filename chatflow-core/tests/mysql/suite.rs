@@ -4,6 +4,8 @@ mod database;
 mod faults;
 #[path = "../support/held_logs.rs"]
 mod held_logs;
+#[path = "../support/older.rs"]
+mod older;
 mod opening;
 mod replica;
 mod together;

@@ -6,6 +6,8 @@ mod database;
 mod faults;
 #[path = "../support/held_logs.rs"]
 mod held_logs;
+#[path = "../support/older.rs"]
+mod older;
 mod opening;
 mod plans;
 mod replica;

@@ -6,6 +6,7 @@ use chatflow_core::{Error, ErrorKind, MessageStore};
 use chatflow_testkit::{Postgres, Service, needs};
 
 use super::database::Database;
+use super::older;
 
 async fn refused(config: DatabaseConfig) -> Error {
     let error = PostgresStore::open(config).await.expect_err("refused");
@@ -58,7 +59,7 @@ async fn nodes_that_start_together_make_the_tables_once() {
     assert!(stores.iter().all(|store| store.identity() == stores[0].identity()));
     assert_eq!(PostgresStore::migrate(&DatabaseConfig::new(database.url())).await.unwrap(), 0);
     let other = Database::new().await;
-    assert_eq!(PostgresStore::migrate(&DatabaseConfig::new(other.url())).await.unwrap(), 5);
+    assert_eq!(PostgresStore::migrate(&DatabaseConfig::new(other.url())).await.unwrap(), 6);
     let apart = PostgresStore::open(DatabaseConfig::new(other.url()).without_migrations()).await.unwrap();
     assert_ne!(apart.identity(), stores[0].identity());
     let error = refused(DatabaseConfig::new(database.url()).with_reader_url(other.url())).await;
@@ -83,7 +84,7 @@ async fn a_user_needs_no_more_rights_than_it_uses() {
     let tables = "chatflow_logs, chatflow_rooms, chatflow_counted, chatflow_summaries";
     database
         .run(&format!(
-            "GRANT SELECT, INSERT, UPDATE ON {tables} TO {name}; GRANT SELECT, INSERT ON chatflow_users, chatflow_times TO {name}"
+            "GRANT SELECT, INSERT, UPDATE ON {tables} TO {name}; GRANT SELECT, INSERT ON chatflow_users, chatflow_user_rooms, chatflow_times TO {name}"
         ))
         .await;
     database.run(&format!("GRANT SELECT, UPDATE ON chatflow_meta TO {name}; GRANT SELECT ON chatflow_messages TO {name}")).await;
@@ -123,4 +124,17 @@ async fn a_user_needs_no_more_rights_than_it_uses() {
     // What is copied takes no other right than what is inserted.
     let many = chatflow_core::conformance::store::batch("b", 4..=500);
     assert_eq!(store.commit(&writer, &many, many[496].position).await.unwrap(), []);
+}
+
+#[tokio::test]
+async fn tables_of_the_version_before_become_current_with_what_they_hold() {
+    needs!(Postgres);
+    let database = Database::new().await;
+    let open = async || std::sync::Arc::new(PostgresStore::open(DatabaseConfig::new(database.url())).await.unwrap());
+    let age = async || {
+        database.run("DROP TABLE chatflow_user_rooms; DELETE FROM chatflow_summaries WHERE level = 4").await;
+        database.run("UPDATE chatflow_meta SET value = regexp_replace(value, ' [^ ]+$', '') WHERE name = 'rolled'").await;
+        database.run("UPDATE chatflow_meta SET value = '5' WHERE name = 'version'").await;
+    };
+    older::becomes_current(open, age).await;
 }

@@ -57,7 +57,6 @@ pub(super) struct Rooms {
 #[serde(rename_all = "camelCase")]
 struct Room {
     room_id: String,
-    messages: u64,
     last_activity: String,
 }
 
@@ -81,11 +80,7 @@ pub(super) async fn rooms(
         }
         None => None,
     };
-    let room = |UserRoom { room_id, messages, last, .. }: UserRoom| Room {
-        room_id: room_id.to_string(),
-        messages,
-        last_activity: last.to_string(),
-    };
+    let room = |UserRoom { room_id, last, .. }: UserRoom| Room { room_id: room_id.to_string(), last_activity: last.to_string() };
     let (as_of, counted_at) = (found.as_of.map(|at| at.to_string()), found.at.to_string());
     Ok(axum::Json(Rooms { user_id, rooms: found.value.into_iter().map(room).collect(), next, as_of, counted_at }))
 }

@@ -145,6 +145,7 @@ fn metrics_are_the_servers() {
         "store/postgres/schema/3.sql",
         "store/postgres/schema/4.sql",
         "store/postgres/schema/5.sql",
+        "store/postgres/schema/6.sql",
         "outbox/schema/postgres.sql",
     ];
     let tables = steps.map(|step| read(&format!("chatflow-core/src/{step}"))).concat();

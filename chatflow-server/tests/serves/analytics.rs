@@ -113,8 +113,8 @@ fn a_users_rooms_come_by_name_with_the_last_activity() {
     let server = server();
     let page = |query: &str| server.get(&format!("/api/v1/users/2/rooms?{query}")).json();
     let all = page("");
-    let rooms: Vec<_> = all["rooms"].as_array().unwrap().iter().map(|room| (&room["roomId"], &room["messages"])).collect();
-    assert_eq!(rooms, [(&json!("a"), &json!(2)), (&json!("b"), &json!(2)), (&json!("c"), &json!(2))]);
+    let rooms: Vec<_> = all["rooms"].as_array().unwrap().iter().map(|room| &room["roomId"]).collect();
+    assert_eq!(rooms, ["a", "b", "c"]);
     assert_eq!((&all["userId"], &all["next"], &all["asOf"]), (&json!("2"), &json!(null), &json!(null)));
     assert!(all["rooms"][0]["lastActivity"].as_str().unwrap().ends_with('Z'));
     let first = page("limit=2");

@@ -74,21 +74,23 @@ pub async fn p1_another_node_goes_on_where_one_was(subject: &Subject) {
 /// Guarantee 1: long histories, whose stretches are rolled up, with messages that come late.
 pub async fn p1_what_is_rolled_up_is_counted_as_well(subject: &Subject) {
     const HOUR: i64 = 3_600_000;
+    // So that the last are weeks behind the first, and hours are whole as well as tens of days.
+    const STEP: i64 = 43 * HOUR;
     let store = &*subject.store;
     let (model, mut dice) = (MemoryStore::new(), Dice::new(41));
     let mut writing = Writing::begin(store, &model, 2).await;
     for round in 0..12i64 {
         let said: Vec<_> = (0..60)
             .map(|_| {
-                let late = if dice.one_in(5) { dice.below(60) as i64 * HOUR } else { dice.below(6) as i64 * HOUR };
+                let late = if dice.one_in(5) { dice.below(300) as i64 * HOUR } else { dice.below(6) as i64 * HOUR };
                 let (log, minute) = (round as u64 % 2, dice.below(1_000) as i64 * 1_000);
-                (format!("user{}", dice.below(30)), format!("room{}-{log}", dice.below(3)), BEGINS + round * 7 * HOUR - late + minute)
+                (format!("user{}", dice.below(30)), format!("room{}-{log}", dice.below(3)), BEGINS + round * STEP - late + minute)
             })
             .collect();
         writing.say(round as usize % 2, said.iter().map(|(user, room, at)| (&**user, &**room, *at))).await;
         writing.counted().await;
         for _ in 0..6 {
-            let some = |dice: &mut Dice| (!dice.one_in(4)).then(|| Timestamp(BEGINS - 60 * HOUR + dice.below(150 * 60) as i64 * 60_000));
+            let some = |dice: &mut Dice| (!dice.one_in(4)).then(|| Timestamp(BEGINS - 300 * HOUR + dice.below(850 * 60) as i64 * 60_000));
             let range = Minutes::covering(some(&mut dice), some(&mut dice));
             super::figures::compare(analytics(store), &model, range, 1 + dice.below(40) as usize).await;
         }

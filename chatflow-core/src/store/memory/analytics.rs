@@ -58,8 +58,7 @@ impl Analytics for MemoryStore {
         self.read(|history| {
             let room = |(room, messages): (&RoomId, &BTreeMap<Position, Message>)| {
                 let times = messages.values().filter(|message| message.sender == *user).map(|message| message.at);
-                let (count, last) = times.fold((0, None), |(count, last), at| (count + 1, last.max(Some(at))));
-                Some(UserRoom::new(room.clone(), count, last?))
+                Some(UserRoom::new(room.clone(), times.max()?))
             };
             let rooms = history.rooms.iter().filter(|(room, _)| after.is_none_or(|after| *room > after)).filter_map(room);
             Counted::new(rooms.take(limit.min(LARGEST_PAGE)).collect(), None)

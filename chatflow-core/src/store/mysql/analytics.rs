@@ -20,6 +20,9 @@ impl Analytics for MySqlStore {
     }
 
     async fn user_rooms(&self, user: &UserId, after: Option<&RoomId>, limit: usize) -> Result<Counted<Vec<UserRoom>>> {
+        if self.pass.is_some() {
+            return with!(self.pools, reader, |db| summaries::user_rooms(db, user, after, limit));
+        }
         with!(self.pools, reader, |db| user_rooms(db, user, after, limit))
     }
 
@@ -101,10 +104,12 @@ pub(super) fn user_messages_sql(newest: bool) -> &'static str {
     if newest { page!("DESC") } else { page!("ASC") }
 }
 
+pub(super) use user;
+
 type Statement<'q> = Query<'q, MySql, MySqlArguments>;
 
 /// A statement with the user bound for each time that the statement names it.
-fn of_user<'q>(sql: &'q str, user: &'q UserId, times: usize) -> Statement<'q> {
+pub(super) fn of_user<'q>(sql: &'q str, user: &'q UserId, times: usize) -> Statement<'q> {
     (0..4 * times).fold(sqlx::query(sql), |query, _| query.bind(user[..].as_bytes()))
 }
 
@@ -113,7 +118,7 @@ fn ranged(sql: &str, range: Minutes) -> Statement<'_> {
     sqlx::query(sql).bind(first).bind(last)
 }
 
-async fn all(db: &mut MySqlConnection, query: Statement<'_>) -> Result<Vec<MySqlRow>> {
+pub(super) async fn all(db: &mut MySqlConnection, query: Statement<'_>) -> Result<Vec<MySqlRow>> {
     query.fetch_all(db).await.map_err(failure::error)
 }
 
@@ -145,13 +150,10 @@ async fn user_messages(db: &mut MySqlConnection, user: &UserId, query: &UserQuer
 }
 
 async fn user_rooms(db: &mut MySqlConnection, user: &UserId, after: Option<&RoomId>, limit: usize) -> Result<Counted<Vec<UserRoom>>> {
-    let sql = concat!(
-        "SELECT room, count(*), max(at) FROM chatflow_messages WHERE user = ",
-        user!(),
-        " AND room > ? GROUP BY room ORDER BY room LIMIT ?"
-    );
+    let sql =
+        concat!("SELECT room, max(at) FROM chatflow_messages WHERE user = ", user!(), " AND room > ? GROUP BY room ORDER BY room LIMIT ?");
     let query = of_user(sql, user, 1).bind(after.map_or("", RoomId::as_str).as_bytes()).bind(most(limit));
-    let rooms = |row: &MySqlRow| Ok(UserRoom::new(room(get(row, 0)?)?, count(row, 1)?, Timestamp(get(row, 2)?)));
+    let rooms = |row: &MySqlRow| Ok(UserRoom::new(room(get(row, 0)?)?, Timestamp(get(row, 1)?)));
     Ok(Counted::new(all(db, query).await?.iter().map(rooms).collect::<Result<_>>()?, None))
 }
 

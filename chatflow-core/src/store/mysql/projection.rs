@@ -3,7 +3,7 @@
 //! A pass counts what there was when it began: which logs have news is asked of them, which rooms of the rooms. Nothing that a commit
 //! waits for is locked for longer than a statement.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
 use async_trait::async_trait;
 use sqlx::{Connection, MySql, MySqlConnection, Transaction};
@@ -23,7 +23,7 @@ const ROWS: usize = 50_000;
 const ROOMS: usize = 4_096;
 /// Rooms of one transaction, and blocks of one statement.
 const TOGETHER: usize = 16;
-/// Names of one statement; fewer are filled up.
+/// Names, or pairs of numbers, of one statement; fewer are filled up.
 const NAMES: usize = 512;
 
 type Rooms = Vec<(Vec<u8>, Vec<u8>)>;
@@ -152,6 +152,8 @@ async fn count(db: &mut MySqlConnection, lease: &Lease, rooms: &[(Vec<u8>, Vec<u
     let numbers = room_numbers(&mut tx, &known, reached).await?;
     let users = user_numbers(&mut tx, &senders).await?;
     let said = rows.iter().filter_map(|(room, at, user)| Some(Said { room: *numbers.get(room)?, user: *users.get(user)?, at: *at }));
+    let said: Vec<_> = said.collect();
+    list(&mut tx, said.iter().map(|said| (said.user, said.room)).collect()).await?;
     let rolled = rolled(&mut tx).await?;
     write(&mut tx, &Tally::of(said, &rolled)).await?;
     tx.commit().await.map_err(failure::error)?;
@@ -226,8 +228,20 @@ async fn user_numbers<'a>(tx: &mut MySqlConnection, names: &BTreeMap<&'a [u8], &
     Ok(numbers)
 }
 
+/// Lists users with rooms that they were in.
+async fn list(tx: &mut MySqlConnection, pairs: BTreeSet<(u32, u32)>) -> Result<()> {
+    let pairs: Vec<_> = pairs.into_iter().collect();
+    let sql = format!("INSERT IGNORE INTO chatflow_user_rooms (user, room) VALUES {}", vec!["(?, ?)"; NAMES].join(", "));
+    for pairs in pairs.chunks(NAMES) {
+        let pair = |n: usize| pairs[n.min(pairs.len() - 1)];
+        let query = (0..NAMES).map(pair).fold(sqlx::query(&sql), |query, (user, room)| query.bind(user).bind(room));
+        query.execute(&mut *tx).await.map_err(failure::error)?;
+    }
+    Ok(())
+}
+
 /// Up to when stretches are rolled up.
-pub(super) async fn rolled(db: &mut MySqlConnection) -> Result<Rolled> {
+async fn rolled(db: &mut MySqlConnection) -> Result<Rolled> {
     let text = sqlx::query_scalar("SELECT CAST(value AS CHAR) FROM chatflow_meta WHERE name = 'rolled'").fetch_optional(db).await;
     let text: Option<String> = text.map_err(failure::error)?;
     Ok(text.map_or_else(Rolled::default, |text| Rolled::parse(&text)))

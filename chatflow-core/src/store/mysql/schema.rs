@@ -14,6 +14,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("schema/4.sql"),
     include_str!("schema/5.sql"),
     include_str!("schema/6.sql"),
+    include_str!("schema/7.sql"),
 ];
 
 /// Held while the schema is changed, so that of nodes that start together one does it.
@@ -50,6 +51,8 @@ const RIGHTS: &[(&str, &str, &str)] = &[
     ("chatflow_counted", "UPDATE", "UPDATE chatflow_counted SET place = place WHERE false"),
     ("chatflow_users", "SELECT", "SELECT 1 FROM chatflow_users LIMIT 0"),
     ("chatflow_users", "INSERT", "INSERT INTO chatflow_users SELECT * FROM chatflow_users WHERE false"),
+    ("chatflow_user_rooms", "SELECT", "SELECT 1 FROM chatflow_user_rooms LIMIT 0"),
+    ("chatflow_user_rooms", "INSERT", "INSERT INTO chatflow_user_rooms SELECT * FROM chatflow_user_rooms WHERE false"),
     ("chatflow_summaries", "SELECT", "SELECT 1 FROM chatflow_summaries LIMIT 0"),
     ("chatflow_summaries", "INSERT", "INSERT INTO chatflow_summaries SELECT * FROM chatflow_summaries WHERE false"),
     ("chatflow_summaries", "UPDATE", "UPDATE chatflow_summaries SET data = data WHERE false"),

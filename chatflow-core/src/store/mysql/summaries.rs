@@ -5,12 +5,13 @@ use std::hash::Hash;
 
 use sqlx::{Connection, MySql, MySqlConnection, Transaction};
 
-use super::projection::rolled;
-use super::reader::room;
+use super::analytics::{all, of_user, user};
+use super::reader::{get, room};
 use super::{ORIGIN, failure};
-use crate::analytics::{Counted, Minutes, Participation, Step};
+use crate::analytics::{Counted, Minutes, Participation, Step, UserRoom};
 use crate::store::LARGEST_PAGE;
-use crate::store::summary::{Active, Kind, Piece, Rates, Rolled, Shares, Totals, candidates, cover, first};
+use crate::store::sql::Walk;
+use crate::store::summary::{Active, Kind, LONGEST, Piece, Rates, Rolled, Shares, Totals, candidates, cover, first};
 use crate::{Error, ErrorKind, Result, RoomId, Timestamp, UserId};
 
 /// Names that are asked for at once.
@@ -26,34 +27,36 @@ struct Moment<'a> {
 impl<'a> Moment<'a> {
     async fn of(db: &'a mut MySqlConnection) -> Result<Self> {
         let mut tx = db.begin().await.map_err(failure::error)?;
-        let sql = "SELECT min(least(coalesce(fresh_at, counting_at), coalesce(counting_at, fresh_at))) FROM chatflow_logs";
-        let as_of: Option<i64> = sqlx::query_scalar(sql).fetch_one(&mut *tx).await.map_err(failure::error)?;
-        let rolled = rolled(&mut tx).await?;
-        Ok(Self { tx, rolled, as_of: as_of.map(Timestamp) })
+        let sql = "SELECT (SELECT min(least(coalesce(fresh_at, counting_at), coalesce(counting_at, fresh_at))) FROM chatflow_logs),
+                          (SELECT CAST(value AS CHAR) FROM chatflow_meta WHERE name = 'rolled')";
+        let (as_of, rolled): (Option<i64>, Option<String>) = sqlx::query_as(sql).fetch_one(&mut *tx).await.map_err(failure::error)?;
+        Ok(Self { tx, rolled: Rolled::parse(&rolled.unwrap_or_default()), as_of: as_of.map(Timestamp) })
     }
 
-    /// The blocks of a piece, the newest first; at most `limit`.
-    async fn blocks(&mut self, kind: Kind, piece: Piece, limit: i64) -> Result<Vec<(i64, Vec<u8>)>> {
-        let sql = "SELECT begins, data FROM chatflow_summaries WHERE kind = ? AND level = ? AND begins >= ? AND begins < ?
-                   ORDER BY begins DESC LIMIT ?";
-        let query = sqlx::query_as(sql).bind(kind as i8).bind(piece.level as i8).bind(piece.from).bind(piece.until).bind(limit);
+    /// The blocks of each piece, the newest first; at most `limit` of each.
+    async fn blocks(&mut self, kind: Kind, pieces: &[Piece], limit: i64) -> Result<Vec<(i64, Vec<u8>)>> {
+        let one = "(SELECT begins, data FROM chatflow_summaries WHERE kind = ? AND level = ? AND begins >= ? AND begins < ?
+                    ORDER BY begins DESC LIMIT ?)";
+        let sql = vec![one; pieces.len()].join(" UNION ALL ");
+        let query = pieces.iter().fold(sqlx::query_as(&sql), |query, piece| {
+            query.bind(kind as i8).bind(piece.level as i8).bind(piece.from).bind(piece.until).bind(limit)
+        });
         query.fetch_all(&mut *self.tx).await.map_err(failure::error)
     }
 
     /// Every block that `range` needs.
     async fn all(&mut self, kind: Kind, range: Minutes, mut add: impl FnMut(&[u8]) -> Result<()>) -> Result<()> {
-        for piece in cover(range, &self.rolled, 3) {
-            for (_, data) in self.blocks(kind, piece, i64::MAX).await? {
-                add(&data)?;
-            }
+        let pieces = cover(range, &self.rolled, LONGEST);
+        if pieces.is_empty() {
+            return Ok(());
         }
-        Ok(())
+        self.blocks(kind, &pieces, i64::MAX).await?.iter().try_for_each(|(_, data)| add(data))
     }
 
     /// The first `limit` of `all`, by their names.
     async fn users(&mut self, all: Vec<(u32, u64)>, limit: usize) -> Result<Vec<(UserId, u64)>> {
         let names = self.names("SELECT number, name FROM chatflow_users WHERE number IN", &all).await?;
-        Ok(first(named(all, &names, user)?, limit))
+        Ok(first(named(all, &names, name)?, limit))
     }
 
     async fn rooms(&mut self, all: Vec<(u32, u64)>, limit: usize) -> Result<Vec<(RoomId, u64)>> {
@@ -79,13 +82,43 @@ impl<'a> Moment<'a> {
     }
 }
 
-fn user(name: &[u8]) -> Result<UserId> {
+fn name(name: &[u8]) -> Result<UserId> {
     UserId::try_from(name).map_err(|error| Error::new(ErrorKind::Corrupt, ORIGIN, "a text is not UTF-8").with_source(error))
 }
 
 fn named<T: Eq + Hash>(all: Vec<(u32, u64)>, names: &HashMap<u32, Vec<u8>>, of: impl Fn(&[u8]) -> Result<T>) -> Result<Vec<(T, u64)>> {
     let lacks = || Error::new(ErrorKind::Corrupt, ORIGIN, "a number in the summaries has no name");
     all.into_iter().map(|(number, n)| Ok((of(names.get(&number).ok_or_else(lacks)?)?, n))).collect()
+}
+
+pub(super) async fn user_rooms(
+    db: &mut MySqlConnection,
+    user: &UserId,
+    after: Option<&RoomId>,
+    limit: usize,
+) -> Result<Counted<Vec<UserRoom>>> {
+    let (mut moment, limit) = (Moment::of(db).await?, limit.min(LARGEST_PAGE));
+    let sql = concat!(
+        "SELECT c.room FROM chatflow_users u JOIN chatflow_user_rooms l ON l.user = u.number JOIN chatflow_counted c ON c.number = l.room
+         WHERE u.user = ",
+        user!(),
+        " AND c.room > ? ORDER BY c.room LIMIT ?"
+    );
+    let query = of_user(sql, user, 1).bind(after.map_or("", RoomId::as_str).as_bytes()).bind(limit as i64);
+    let listed = all(&mut moment.tx, query).await?.iter().map(|row| room(get(row, 0)?)).collect::<Result<_>>()?;
+    let mut walk = Walk::new(listed, moment.as_of.map(|at| at.0));
+    while let Some((until, rows)) = walk.next() {
+        let sql = concat!(
+            "SELECT room, max(at), min(at), count(*) FROM (SELECT room, at FROM chatflow_messages WHERE user = ",
+            user!(),
+            " AND at <= ? ORDER BY at DESC LIMIT ?) latest GROUP BY room"
+        );
+        let seen = all(&mut moment.tx, of_user(sql, user, 1).bind(until).bind(rows)).await?;
+        let seen = seen.iter().map(|row| Ok((room(get(row, 0)?)?, get(row, 1)?, get(row, 2)?, get(row, 3)?)));
+        walk.saw(seen.collect::<Result<_>>()?);
+    }
+    // Every row is in it, counted or not.
+    Ok(Counted::new(walk.rooms(after, limit), None))
 }
 
 pub(super) async fn active_users(db: &mut MySqlConnection, range: Minutes) -> Result<Counted<u64>> {
@@ -119,7 +152,7 @@ pub(super) async fn message_rate(
         // A block has at least one step, unless a step has many blocks: then there are not many.
         let mut until = piece.until;
         while until > piece.from && !rates.is_full(limit) {
-            let blocks = moment.blocks(Kind::Rate, Piece { until, ..piece }, limit as i64 + 1).await?;
+            let blocks = moment.blocks(Kind::Rate, &[Piece { until, ..piece }], limit as i64 + 1).await?;
             for (begins, data) in &blocks {
                 rates.add(piece.level, *begins, data)?;
             }

@@ -20,6 +20,9 @@ impl Analytics for PostgresStore {
     }
 
     async fn user_rooms(&self, user: &UserId, after: Option<&RoomId>, limit: usize) -> Result<Counted<Vec<UserRoom>>> {
+        if self.pass.is_some() {
+            return with!(self.pools, reader, |db| summaries::user_rooms(db, user, after, limit));
+        }
         with!(self.pools, reader, |db| user_rooms(db, user, after, limit))
     }
 
@@ -121,9 +124,9 @@ async fn user_messages(db: &mut PgConnection, user: &UserId, query: &UserQuery) 
 }
 
 async fn user_rooms(db: &mut PgConnection, user: &UserId, after: Option<&RoomId>, limit: usize) -> Result<Counted<Vec<UserRoom>>> {
-    let sql = "SELECT room, count(*), max(at) FROM chatflow_messages WHERE sender = $1 AND room > $2 GROUP BY room ORDER BY room LIMIT $3";
+    let sql = "SELECT room, max(at) FROM chatflow_messages WHERE sender = $1 AND room > $2 GROUP BY room ORDER BY room LIMIT $3";
     let query = sqlx::query(sql).bind(escaped(user)).bind(after.map_or("", RoomId::as_str)).bind(most(limit));
-    let rooms = |row: &PgRow| Ok(UserRoom::new(room(get(row, 0)?)?, count(row, 1)?, Timestamp(get(row, 2)?)));
+    let rooms = |row: &PgRow| Ok(UserRoom::new(room(get(row, 0)?)?, Timestamp(get(row, 1)?)));
     Ok(Counted::new(all(db, query).await?.iter().map(rooms).collect::<Result<_>>()?, None))
 }
 

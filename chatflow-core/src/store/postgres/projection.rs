@@ -3,7 +3,7 @@
 //! A pass counts what there was when it began: which logs have news is asked of them, which rooms of the rooms. Nothing that a commit
 //! waits for is locked for longer than a statement.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
 use async_trait::async_trait;
 use sqlx::{Connection, PgConnection};
@@ -139,6 +139,8 @@ async fn count(db: &mut PgConnection, lease: &Lease, rooms: &[(String, Vec<u8>)]
     let numbers = room_numbers(&mut tx, &places).await?;
     let users = user_numbers(&mut tx, rows.iter().map(|(_, _, sender)| *sender)).await?;
     let said = rows.iter().filter_map(|(room, at, sender)| Some(Said { room: *numbers.get(*room)?, user: *users.get(*sender)?, at: *at }));
+    let said: Vec<_> = said.collect();
+    list(&mut tx, said.iter().map(|said| (said.user, said.room)).collect()).await?;
     let rolled = rolled(&mut tx).await?;
     write(&mut tx, &Tally::of(said, &rolled)).await?;
     tx.commit().await.map_err(failure::error)?;
@@ -174,8 +176,16 @@ async fn user_numbers<'a>(tx: &mut PgConnection, names: impl Iterator<Item = &'a
     Ok(found.map_err(failure::error)?.into_iter().map(|(name, number)| (name, number as u32)).collect())
 }
 
+/// Lists users with rooms that they were in.
+async fn list(tx: &mut PgConnection, pairs: BTreeSet<(u32, u32)>) -> Result<()> {
+    let (users, rooms): (Vec<_>, Vec<_>) = pairs.into_iter().map(|(user, room)| (user as i32, room as i32)).unzip();
+    let sql = "INSERT INTO chatflow_user_rooms SELECT * FROM unnest($1::int4[], $2::int4[]) ON CONFLICT DO NOTHING";
+    sqlx::query(sql).bind(users).bind(rooms).execute(tx).await.map_err(failure::error)?;
+    Ok(())
+}
+
 /// Up to when stretches are rolled up.
-pub(super) async fn rolled(db: &mut PgConnection) -> Result<Rolled> {
+async fn rolled(db: &mut PgConnection) -> Result<Rolled> {
     let text = sqlx::query_scalar("SELECT value FROM chatflow_meta WHERE name = 'rolled'").fetch_optional(db).await;
     let text: Option<String> = text.map_err(failure::error)?;
     Ok(text.map_or_else(Rolled::default, |text| Rolled::parse(&text)))

@@ -12,6 +12,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("schema/3.sql"),
     include_str!("schema/4.sql"),
     include_str!("schema/5.sql"),
+    include_str!("schema/6.sql"),
 ];
 
 /// Held while the schema is changed, so that of nodes that start together one does it. A number of nobody else's.
@@ -23,7 +24,7 @@ const RIGHTS: &str = "SELECT string_agg(t.name || ' (' || t.rights || ')', ', ')
     ('chatflow_rooms', 'SELECT, INSERT, UPDATE'), ('chatflow_messages', 'SELECT, INSERT'), ('chatflow_times', 'SELECT, INSERT'),
     ('chatflow_accounts', 'SELECT, INSERT, UPDATE, DELETE'),
     ('chatflow_dead_letters', 'SELECT, INSERT, DELETE'),
-    ('chatflow_counted', 'SELECT, INSERT, UPDATE'), ('chatflow_users', 'SELECT, INSERT'),
+    ('chatflow_counted', 'SELECT, INSERT, UPDATE'), ('chatflow_users', 'SELECT, INSERT'), ('chatflow_user_rooms', 'SELECT, INSERT'),
     ('chatflow_summaries', 'SELECT, INSERT, UPDATE')) t (name, rights)
     WHERE NOT (SELECT bool_and(has_table_privilege(t.name, r)) FROM unnest(string_to_array(t.rights, ', ')) r)";
 

@@ -5,13 +5,13 @@ use std::hash::Hash;
 
 use sqlx::{Connection, PgConnection, Postgres, Transaction};
 
-use super::projection::rolled;
 use super::reader::room;
-use super::text::plain;
+use super::text::{escaped, plain};
 use super::{ORIGIN, failure};
-use crate::analytics::{Counted, Minutes, Participation, Step};
+use crate::analytics::{Counted, Minutes, Participation, Step, UserRoom};
 use crate::store::LARGEST_PAGE;
-use crate::store::summary::{Active, Kind, Piece, Rates, Rolled, Shares, Totals, candidates, cover, first};
+use crate::store::sql::Walk;
+use crate::store::summary::{Active, Kind, LONGEST, Piece, Rates, Rolled, Shares, Totals, candidates, cover, first};
 use crate::{Error, ErrorKind, Result, RoomId, Timestamp, UserId};
 
 /// One moment of the summaries.
@@ -24,28 +24,27 @@ struct Moment<'a> {
 impl<'a> Moment<'a> {
     async fn of(db: &'a mut PgConnection) -> Result<Self> {
         let mut tx = db.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await.map_err(failure::error)?;
-        let sql = "SELECT min(least(fresh_at, counting_at)) FROM chatflow_logs";
-        let as_of: Option<i64> = sqlx::query_scalar(sql).fetch_one(&mut *tx).await.map_err(failure::error)?;
-        let rolled = rolled(&mut tx).await?;
-        Ok(Self { tx, rolled, as_of: as_of.map(Timestamp) })
+        let sql =
+            "SELECT (SELECT min(least(fresh_at, counting_at)) FROM chatflow_logs), (SELECT value FROM chatflow_meta WHERE name = 'rolled')";
+        let (as_of, rolled): (Option<i64>, Option<String>) = sqlx::query_as(sql).fetch_one(&mut *tx).await.map_err(failure::error)?;
+        Ok(Self { tx, rolled: Rolled::parse(&rolled.unwrap_or_default()), as_of: as_of.map(Timestamp) })
     }
 
-    /// The blocks of a piece, the newest first; at most `limit`.
-    async fn blocks(&mut self, kind: Kind, piece: Piece, limit: i64) -> Result<Vec<(i64, Vec<u8>)>> {
-        let sql = "SELECT begins, data FROM chatflow_summaries WHERE kind = $1 AND level = $2 AND begins >= $3 AND begins < $4
-                   ORDER BY begins DESC LIMIT $5";
-        let query = sqlx::query_as(sql).bind(kind as i16).bind(i16::from(piece.level)).bind(piece.from).bind(piece.until).bind(limit);
+    /// The blocks of each piece, the newest first; at most `limit` of each.
+    async fn blocks(&mut self, kind: Kind, pieces: &[Piece], limit: i64) -> Result<Vec<(i64, Vec<u8>)>> {
+        let column = |of: fn(&Piece) -> i64| pieces.iter().map(of).collect::<Vec<_>>();
+        let (levels, from, until) = (column(|piece| piece.level.into()), column(|piece| piece.from), column(|piece| piece.until));
+        let sql = "SELECT s.begins, s.data FROM unnest($2::int8[]::int2[], $3::int8[], $4::int8[]) p (level, since, until)
+                   CROSS JOIN LATERAL (SELECT begins, data FROM chatflow_summaries
+                        WHERE kind = $1 AND level = p.level AND begins >= p.since AND begins < p.until ORDER BY begins DESC LIMIT $5) s";
+        let query = sqlx::query_as(sql).bind(kind as i16).bind(levels).bind(from).bind(until).bind(limit);
         query.fetch_all(&mut *self.tx).await.map_err(failure::error)
     }
 
     /// Every block that `range` needs.
     async fn all(&mut self, kind: Kind, range: Minutes, mut add: impl FnMut(&[u8]) -> Result<()>) -> Result<()> {
-        for piece in cover(range, &self.rolled, 3) {
-            for (_, data) in self.blocks(kind, piece, i64::MAX).await? {
-                add(&data)?;
-            }
-        }
-        Ok(())
+        let pieces = cover(range, &self.rolled, LONGEST);
+        self.blocks(kind, &pieces, i64::MAX).await?.iter().try_for_each(|(_, data)| add(data))
     }
 
     /// The first `limit` of `all`, by their names.
@@ -73,6 +72,30 @@ impl<'a> Moment<'a> {
 fn named<T: Eq + Hash>(all: Vec<(u32, u64)>, names: &HashMap<u32, String>, of: impl Fn(&str) -> Result<T>) -> Result<Vec<(T, u64)>> {
     let lacks = || Error::new(ErrorKind::Corrupt, ORIGIN, "a number in the summaries has no name");
     all.into_iter().map(|(number, n)| Ok((of(names.get(&number).ok_or_else(lacks)?)?, n))).collect()
+}
+
+pub(super) async fn user_rooms(
+    db: &mut PgConnection,
+    user: &UserId,
+    after: Option<&RoomId>,
+    limit: usize,
+) -> Result<Counted<Vec<UserRoom>>> {
+    let (mut moment, limit, name) = (Moment::of(db).await?, limit.min(LARGEST_PAGE), escaped(user));
+    let sql = r#"SELECT c.room FROM chatflow_users u JOIN chatflow_user_rooms l ON l."user" = u.number JOIN chatflow_counted c ON c.number = l.room
+                WHERE u.name = $1 AND c.room > $2 ORDER BY c.room LIMIT $3"#;
+    let listed = sqlx::query_scalar(sql).bind(&name).bind(after.map_or("", RoomId::as_str)).bind(limit as i64);
+    let listed: Vec<String> = listed.fetch_all(&mut *moment.tx).await.map_err(failure::error)?;
+    let listed = listed.iter().map(|name| room(name)).collect::<Result<_>>()?;
+    let mut walk = Walk::new(listed, moment.as_of.map(|at| at.0));
+    while let Some((until, rows)) = walk.next() {
+        let sql = "SELECT room, max(at), min(at), count(*) FROM
+                       (SELECT room, at FROM chatflow_messages WHERE sender = $1 AND at <= $2 ORDER BY at DESC LIMIT $3) latest GROUP BY room";
+        let seen = sqlx::query_as(sql).bind(&name).bind(until).bind(rows).fetch_all(&mut *moment.tx).await;
+        let seen: Vec<(String, i64, i64, i64)> = seen.map_err(failure::error)?;
+        walk.saw(seen.into_iter().map(|(name, last, first, n)| Ok((room(&name)?, last, first, n))).collect::<Result<_>>()?);
+    }
+    // Every row is in it, counted or not.
+    Ok(Counted::new(walk.rooms(after, limit), None))
 }
 
 pub(super) async fn active_users(db: &mut PgConnection, range: Minutes) -> Result<Counted<u64>> {
@@ -106,7 +129,7 @@ pub(super) async fn message_rate(
         // A block has at least one step, unless a step has many blocks: then there are not many.
         let mut until = piece.until;
         while until > piece.from && !rates.is_full(limit) {
-            let blocks = moment.blocks(Kind::Rate, Piece { until, ..piece }, limit as i64 + 1).await?;
+            let blocks = moment.blocks(Kind::Rate, &[Piece { until, ..piece }], limit as i64 + 1).await?;
             for (begins, data) in &blocks {
                 rates.add(piece.level, *begins, data)?;
             }

@@ -99,10 +99,9 @@ fn user_messages(db: &Connection, user: &str, query: &UserQuery) -> rusqlite::Re
 }
 
 fn user_rooms(db: &Connection, user: &str, after: &str, limit: usize) -> rusqlite::Result<Counted<Vec<UserRoom>>> {
-    let sql =
-        "SELECT r.name, c.n, c.last FROM (SELECT room, count(*) AS n, max(at) AS last FROM messages WHERE sender = ?1 GROUP BY room) c
+    let sql = "SELECT r.name, c.last FROM (SELECT room, max(at) AS last FROM messages WHERE sender = ?1 GROUP BY room) c
                JOIN rooms r ON r.id = c.room WHERE r.name > ?2 ORDER BY 1 LIMIT ?3";
-    let room = |row: &Row<'_>| Ok(UserRoom::new(reader::room(row, 0)?, count(row, 1)?, Timestamp(row.get(2)?)));
+    let room = |row: &Row<'_>| Ok(UserRoom::new(reader::room(row, 0)?, Timestamp(row.get(1)?)));
     Ok(Counted::new(all(db, sql, params![user, after, most(limit)], room)?, None))
 }
 

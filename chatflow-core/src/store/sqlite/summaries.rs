@@ -4,12 +4,12 @@ use std::collections::{BTreeMap, HashMap};
 
 use rusqlite::{Connection, Row, Transaction, params};
 
-use super::analytics::{all, count, most};
+use super::analytics::{all, most};
 use super::projection::{counted, rolled};
 use super::reader::{self, unreadable};
 use crate::analytics::{Counted, Minutes, Participation, Step, UserCursor, UserPage, UserQuery, UserRoom};
 use crate::store::LARGEST_PAGE;
-use crate::store::summary::{Active, Kind, Piece, Rates, Rolled, Shares, Totals, candidates, cover, first};
+use crate::store::summary::{Active, Kind, LONGEST, Piece, Rates, Rolled, Shares, Totals, candidates, cover, first};
 use crate::{Result, RoomId, Timestamp, UserId};
 
 /// Rows that are looked at to say up to when everything is counted; where there are more, nothing is promised.
@@ -47,7 +47,7 @@ impl<'a> Moment<'a> {
 
     /// Every block that `range` needs.
     fn all(&self, kind: Kind, range: Minutes, mut add: impl FnMut(&[u8]) -> Result<()>) -> rusqlite::Result<()> {
-        cover(range, &self.rolled, 3).into_iter().try_for_each(|piece| self.blocks(kind, piece, |_, data| add(data).map(|()| true)))
+        cover(range, &self.rolled, LONGEST).into_iter().try_for_each(|piece| self.blocks(kind, piece, |_, data| add(data).map(|()| true)))
     }
 
     /// The first `limit` of `all`, by their names.
@@ -151,25 +151,24 @@ pub(super) fn user_messages(db: &Connection, user: &str, query: &UserQuery) -> r
 /// The same for their rooms: all that there is, as with the rows.
 pub(super) fn user_rooms(db: &Connection, user: &str, after: &str, limit: usize) -> rusqlite::Result<Counted<Vec<UserRoom>>> {
     let db = db.unchecked_transaction()?;
-    let theirs = |row: &Row<'_>| Ok((row.get::<_, i64>(0)?, (count(row, 1)?, row.get::<_, i64>(2)?)));
+    let theirs = |row: &Row<'_>| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?));
     let since = counted(&db)?.0;
-    let sql =
-        "SELECT room, count(*), max(at) FROM user_rows WHERE user = (SELECT number FROM users WHERE name = ?) AND row <= ? GROUP BY room";
-    let mut rooms: HashMap<i64, (u64, i64)> = all(&db, sql, params![user, since], theirs)?.into_iter().collect();
-    let sql = "SELECT room, count(*), max(at) FROM messages WHERE rowid > ? AND sender = ? GROUP BY room";
-    for (room, (n, last)) in all(&db, sql, params![since, user], theirs)? {
-        let known = rooms.entry(room).or_insert((0, i64::MIN));
-        *known = (known.0 + n, known.1.max(last));
+    let sql = "SELECT room, max(at) FROM user_rows WHERE user = (SELECT number FROM users WHERE name = ?) AND row <= ? GROUP BY room";
+    let mut rooms: HashMap<i64, i64> = all(&db, sql, params![user, since], theirs)?.into_iter().collect();
+    let sql = "SELECT room, max(at) FROM messages WHERE rowid > ? AND sender = ? GROUP BY room";
+    for (room, last) in all(&db, sql, params![since, user], theirs)? {
+        let known = rooms.entry(room).or_insert(last);
+        *known = last.max(*known);
     }
     let mut named = BTreeMap::new();
     let mut name = db.prepare_cached("SELECT name FROM rooms WHERE id = ?")?;
-    for (room, (n, last)) in rooms {
+    for (room, last) in rooms {
         let room = name.query_row([room], |row| reader::room(row, 0))?;
         if room.as_str() > after {
-            named.insert(room, (n, last));
+            named.insert(room, last);
         }
     }
-    let rooms = named.into_iter().map(|(room, (n, last))| UserRoom::new(room, n, Timestamp(last)));
+    let rooms = named.into_iter().map(|(room, last)| UserRoom::new(room, Timestamp(last)));
     Ok(Counted::new(rooms.take(most(limit) as usize).collect(), None))
 }
 

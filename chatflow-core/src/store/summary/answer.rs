@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use roaring::RoaringTreemap;
 
-use super::block::{corrupt, each_count};
+use super::block::{corrupt, counts};
 use super::{Block, Kind, LENGTHS, PART_BITS};
 use crate::Result;
 
@@ -24,17 +24,15 @@ impl Active {
     /// # Errors
     /// It is none.
     pub(in crate::store) fn add(&mut self, bytes: &[u8]) -> Result<()> {
-        let (mut current, parts) = (None, &mut self.parts);
-        let mut counts: &mut [u32] = &mut [];
-        let mut sent = Vec::with_capacity(bytes.len() / 2);
-        each_count(bytes, |user, n| sent.push((user, n)))?;
-        for (user, n) in sent {
+        let (mut current, mut of_part): (_, &mut [u32]) = (None, &mut []);
+        for sent in counts(bytes) {
+            let (user, n) = sent?;
             let part = user >> PART_BITS;
             if current != Some(part) {
                 current = Some(part);
-                counts = parts.entry(part).or_insert_with(|| vec![0; 1 << PART_BITS]);
+                of_part = self.parts.entry(part).or_insert_with(|| vec![0; 1 << PART_BITS]);
             }
-            let count = &mut counts[(user & ((1 << PART_BITS) - 1)) as usize];
+            let count = &mut of_part[(user & ((1 << PART_BITS) - 1)) as usize];
             *count = count.saturating_add(u32::try_from(n).unwrap_or(u32::MAX));
         }
         Ok(())
@@ -74,7 +72,7 @@ impl Totals {
     /// # Errors
     /// It is none.
     pub(in crate::store) fn add(&mut self, bytes: &[u8]) -> Result<()> {
-        each_count(bytes, |room, n| *self.0.entry(room).or_default() += n)
+        counts(bytes).try_for_each(|said| said.map(|(room, n)| *self.0.entry(room).or_default() += n))
     }
 
     /// Which may be among the first `limit`: they, and all that equal the last of them.
@@ -140,10 +138,12 @@ impl Rates {
     /// # Errors
     /// It is none.
     pub(in crate::store) fn add(&mut self, level: u8, begins: i64, bytes: &[u8]) -> Result<()> {
-        each_count(bytes, |second, n| {
+        for said in counts(bytes) {
+            let (second, n) = said?;
             let at = if level == 0 { begins + i64::from(second) * 1_000 } else { begins };
             *self.steps.entry(at.div_euclid(self.length) * self.length).or_default() += n;
-        })
+        }
+        Ok(())
     }
 
     /// Whether there are more than `limit`: then older blocks are of no use.

@@ -65,24 +65,28 @@ impl Block {
         if kind == Kind::Pairs {
             return RoaringTreemap::deserialize_from(bytes).map(Self::Pairs).map_err(|error| corrupt().with_source(error));
         }
-        let mut counts = Vec::with_capacity(bytes.len() / 2);
-        each_count(bytes, |key, n| counts.push((key, n)))?;
-        Ok(Self::Counts(counts.into_iter().collect()))
+        counts(bytes).collect::<Result<_>>().map(Self::Counts)
     }
 }
 
-/// Every key of an encoded block of counts, ascending, with its number.
-///
-/// # Errors
-/// As for [`Block::decode`].
-pub(super) fn each_count(mut bytes: &[u8], mut told: impl FnMut(u32, u64)) -> Result<()> {
+/// Every key of an encoded block of counts, ascending, with its number; an error, as of [`Block::decode`], is the last.
+pub(super) fn counts(mut bytes: &[u8]) -> impl Iterator<Item = Result<(u32, u64)>> {
     let mut key = 0u32;
-    while !bytes.is_empty() {
-        let (step, n) = take(&mut bytes).zip(take(&mut bytes)).ok_or_else(corrupt)?;
-        key = u32::try_from(step).ok().and_then(|step| key.checked_add(step)).ok_or_else(corrupt)?;
-        told(key, n);
-    }
-    Ok(())
+    std::iter::from_fn(move || {
+        if bytes.is_empty() {
+            return None;
+        }
+        let mut next = || {
+            let (step, n) = take(&mut bytes).zip(take(&mut bytes))?;
+            key = key.checked_add(u32::try_from(step).ok()?)?;
+            Some((key, n))
+        };
+        let next = next();
+        if next.is_none() {
+            bytes = &[];
+        }
+        Some(next.ok_or_else(corrupt))
+    })
 }
 
 /// Seven bits a byte, the lowest first; the highest bit says that there are more.
@@ -94,7 +98,13 @@ fn put(out: &mut Vec<u8>, mut n: u64) {
     out.push(n as u8);
 }
 
+#[inline]
 fn take(bytes: &mut &[u8]) -> Option<u64> {
+    // Nearly all are that small.
+    if let Some((byte @ 0..0x80, rest)) = bytes.split_first() {
+        *bytes = rest;
+        return Some(u64::from(*byte));
+    }
     let (mut n, mut shift) = (0u64, 0);
     loop {
         let (byte, rest) = bytes.split_first()?;

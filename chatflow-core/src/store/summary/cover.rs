@@ -1,11 +1,11 @@
 //! Which blocks a question needs.
 
-use super::LENGTHS;
+use super::{LENGTHS, LONGEST};
 use crate::analytics::Minutes;
 
 /// Up to when each level but the first is rolled up: all of its blocks that end there or before are there, and kept up to date.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::store) struct Rolled(pub(super) [i64; 3]);
+pub(in crate::store) struct Rolled(pub(super) [i64; LONGEST as usize]);
 
 /// No message is from before or after these.
 const FIRST: i64 = -(1 << 60);
@@ -13,16 +13,15 @@ const LAST: i64 = 1 << 60;
 
 impl Default for Rolled {
     fn default() -> Self {
-        Self([FIRST; 3])
+        Self([FIRST; LONGEST as usize])
     }
 }
 
 impl Rolled {
     /// As [`Display`](std::fmt::Display) wrote it; of anything else, that nothing is rolled up.
     pub(in crate::store) fn parse(text: &str) -> Self {
-        let mut parts = text.split(' ').map(str::parse);
-        let mut next = || parts.next()?.ok();
-        next().zip(next()).zip(next()).map_or_else(Self::default, |((ten, hour), day)| Self([ten, hour, day]))
+        let levels = text.split(' ').map(str::parse).collect::<Result<Vec<_>, _>>();
+        levels.ok().and_then(|levels| levels.try_into().ok()).map_or_else(Self::default, Self)
     }
 
     /// Whether the block of `level` that holds `at` is rolled up.
@@ -33,7 +32,7 @@ impl Rolled {
     /// The stretches that are past, where the newest minute begins at `newest`, and not yet rolled up, the first of each level: a level
     /// is rolled up from the one below. `None` when there is none.
     pub(in crate::store) fn next(&self, newest: i64) -> Option<(u8, i64, i64)> {
-        (1..=3u8).find_map(|level| {
+        (1..=LONGEST).find_map(|level| {
             let length = LENGTHS[usize::from(level)];
             let below = if level == 1 { newest } else { self.0[usize::from(level) - 2] };
             let until = below.div_euclid(length) * length;
@@ -51,8 +50,7 @@ impl Rolled {
 
 impl std::fmt::Display for Rolled {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let [ten, hour, day] = self.0;
-        write!(f, "{ten} {hour} {day}")
+        f.write_str(&self.0.map(|until| until.to_string()).join(" "))
     }
 }
 
@@ -98,11 +96,14 @@ mod tests {
     proptest! {
         #[test]
         fn pieces_hold_each_minute_once_and_only_what_is_rolled_up(
-            from in -9_000i64..9_000, minutes in 0i64..9_000, rolled in (-9_000i64..9_000, 0i64..9_000, 0i64..9_000), most in 0u8..4,
+            from in -9_000i64..9_000, minutes in 0i64..9_000, rolled in (-9_000i64..9_000, [0i64..9_000, 0i64..9_000, 0i64..20_000]), most in 0..=LONGEST,
         ) {
             let until = from + minutes;
-            let [ten, hour, day] = [rolled.0, rolled.0 - rolled.1, rolled.0 - rolled.1 - rolled.2];
-            let rolled = Rolled([ten.div_euclid(10) * 600_000, hour.div_euclid(60) * 3_600_000, day.div_euclid(1_440) * 86_400_000]);
+            let (mut minute, [hour, day, days]) = rolled;
+            let rolled = Rolled([(1, 0), (2, hour), (3, day), (4, days)].map(|(level, less)| {
+                minute -= less;
+                (minute * LENGTHS[0]).div_euclid(LENGTHS[level]) * LENGTHS[level]
+            }));
             prop_assert_eq!(Rolled::parse(&rolled.to_string()), rolled);
             let range = Minutes::covering(Some(Timestamp(from * 60_000)), Some(Timestamp(until * 60_000)));
             let pieces = cover(range, &rolled, most);
@@ -119,12 +120,12 @@ mod tests {
 
     #[test]
     fn levels_are_rolled_up_one_after_the_other_and_then_no_more() {
-        let (mut rolled, newest, mut steps) = (Rolled::default(), 2 * 86_400_000 + 61 * 60_000, Vec::new());
+        let (mut rolled, newest, mut steps) = (Rolled::default(), 12 * 86_400_000 + 61 * 60_000, Vec::new());
         while let Some((level, from, until)) = rolled.next(newest) {
             assert!(from < until);
             steps.push((level, until));
             rolled = rolled.with(level, until);
         }
-        assert_eq!(steps, [(1, newest - 60_000), (2, newest - 60_000), (3, 2 * 86_400_000)]);
+        assert_eq!(steps, [(1, newest - 60_000), (2, newest - 60_000), (3, 12 * 86_400_000), (4, 10 * 86_400_000)]);
     }
 }

@@ -1,0 +1,11 @@
+-- Blocks of ten days (level 4). None is rolled up yet, which is a time before all others.
+UPDATE chatflow_meta SET value = concat(value, ' -1152921504606846976') WHERE name = 'rolled' AND value LIKE '% % %' AND value NOT LIKE '% % % %';
+
+-- Who was ever in which rooms, both by their numbers, of what is counted.
+CREATE TABLE IF NOT EXISTS chatflow_user_rooms (
+    user INT NOT NULL,
+    room INT NOT NULL,
+    PRIMARY KEY (user, room)
+) ENGINE = InnoDB;
+INSERT IGNORE INTO chatflow_user_rooms (user, room) SELECT DISTINCT u.number, c.number FROM chatflow_messages m
+    JOIN chatflow_users u ON u.user = m.user JOIN chatflow_counted c ON c.room = m.room AND m.place <= c.place
