@@ -97,28 +97,38 @@ pub(super) async fn user_rooms(
     after: Option<&RoomId>,
     limit: usize,
 ) -> Result<Counted<Vec<UserRoom>>> {
-    let (mut moment, limit) = (Moment::of(db).await?, limit.min(LARGEST_PAGE));
-    let sql = concat!(
-        "SELECT c.room FROM chatflow_users u JOIN chatflow_user_rooms l ON l.user = u.number JOIN chatflow_counted c ON c.number = l.room
-         WHERE u.user = ",
-        user!(),
-        " AND c.room > ? ORDER BY c.room LIMIT ?"
-    );
-    let query = of_user(sql, user, 1).bind(after.map_or("", RoomId::as_str).as_bytes()).bind(limit as i64);
-    let listed = all(&mut moment.tx, query).await?.iter().map(|row| room(get(row, 0)?)).collect::<Result<_>>()?;
-    let mut walk = Walk::new(listed, moment.as_of.map(|at| at.0));
-    while let Some((until, rows)) = walk.next() {
+    let (mut walk, limit) = (Walk::whole(), limit.min(LARGEST_PAGE));
+    further(db, user, &mut walk).await?;
+    if !walk.is_done() {
+        let mut moment = Moment::of(db).await?;
         let sql = concat!(
-            "SELECT room, max(at), min(at), count(*) FROM (SELECT room, at FROM chatflow_messages WHERE user = ",
+            "SELECT c.room FROM chatflow_users u JOIN chatflow_user_rooms l ON l.user = u.number
+             JOIN chatflow_counted c ON c.number = l.room WHERE u.user = ",
             user!(),
-            " AND at <= ? ORDER BY at DESC LIMIT ?) latest GROUP BY room"
+            " AND c.room > ? ORDER BY c.room LIMIT ?"
         );
-        let seen = all(&mut moment.tx, of_user(sql, user, 1).bind(until).bind(rows)).await?;
-        let seen = seen.iter().map(|row| Ok((room(get(row, 0)?)?, get(row, 1)?, get(row, 2)?, get(row, 3)?)));
-        walk.saw(seen.collect::<Result<_>>()?);
+        let query = of_user(sql, user, 1).bind(after.map_or("", RoomId::as_str).as_bytes()).bind(limit as i64);
+        let listed = all(&mut moment.tx, query).await?.iter().map(|row| room(get(row, 0)?)).collect::<Result<_>>()?;
+        walk = Walk::new(listed, moment.as_of.map(|at| at.0));
+        while !walk.is_done() {
+            further(&mut moment.tx, user, &mut walk).await?;
+        }
     }
     // Every row is in it, counted or not.
     Ok(Counted::new(walk.rooms(after, limit), None))
+}
+
+async fn further(db: &mut MySqlConnection, user: &UserId, walk: &mut Walk) -> Result<()> {
+    let sql = concat!(
+        "SELECT room, max(at), min(at), count(*) FROM (SELECT room, at FROM chatflow_messages WHERE user = ",
+        user!(),
+        " AND at <= ? ORDER BY at DESC LIMIT ?) latest GROUP BY room"
+    );
+    let (until, rows) = walk.stretch();
+    let seen = all(db, of_user(sql, user, 1).bind(until).bind(rows)).await?;
+    let seen = seen.iter().map(|row| Ok((room(get(row, 0)?)?, get(row, 1)?, get(row, 2)?, get(row, 3)?)));
+    walk.saw(seen.collect::<Result<_>>()?);
+    Ok(())
 }
 
 pub(super) async fn active_users(db: &mut MySqlConnection, range: Minutes) -> Result<Counted<u64>> {

@@ -80,22 +80,33 @@ pub(super) async fn user_rooms(
     after: Option<&RoomId>,
     limit: usize,
 ) -> Result<Counted<Vec<UserRoom>>> {
-    let (mut moment, limit, name) = (Moment::of(db).await?, limit.min(LARGEST_PAGE), escaped(user));
-    let sql = r#"SELECT c.room FROM chatflow_users u JOIN chatflow_user_rooms l ON l."user" = u.number JOIN chatflow_counted c ON c.number = l.room
-                WHERE u.name = $1 AND c.room > $2 ORDER BY c.room LIMIT $3"#;
-    let listed = sqlx::query_scalar(sql).bind(&name).bind(after.map_or("", RoomId::as_str)).bind(limit as i64);
-    let listed: Vec<String> = listed.fetch_all(&mut *moment.tx).await.map_err(failure::error)?;
-    let listed = listed.iter().map(|name| room(name)).collect::<Result<_>>()?;
-    let mut walk = Walk::new(listed, moment.as_of.map(|at| at.0));
-    while let Some((until, rows)) = walk.next() {
-        let sql = "SELECT room, max(at), min(at), count(*) FROM
-                       (SELECT room, at FROM chatflow_messages WHERE sender = $1 AND at <= $2 ORDER BY at DESC LIMIT $3) latest GROUP BY room";
-        let seen = sqlx::query_as(sql).bind(&name).bind(until).bind(rows).fetch_all(&mut *moment.tx).await;
-        let seen: Vec<(String, i64, i64, i64)> = seen.map_err(failure::error)?;
-        walk.saw(seen.into_iter().map(|(name, last, first, n)| Ok((room(&name)?, last, first, n))).collect::<Result<_>>()?);
+    let (limit, name) = (limit.min(LARGEST_PAGE), escaped(user));
+    let mut walk = Walk::whole();
+    further(db, &name, &mut walk).await?;
+    if !walk.is_done() {
+        let mut moment = Moment::of(db).await?;
+        let sql = r#"SELECT c.room FROM chatflow_users u JOIN chatflow_user_rooms l ON l."user" = u.number
+                    JOIN chatflow_counted c ON c.number = l.room WHERE u.name = $1 AND c.room > $2 ORDER BY c.room LIMIT $3"#;
+        let listed = sqlx::query_scalar(sql).bind(&name).bind(after.map_or("", RoomId::as_str)).bind(limit as i64);
+        let listed: Vec<String> = listed.fetch_all(&mut *moment.tx).await.map_err(failure::error)?;
+        let listed = listed.iter().map(|name| room(name)).collect::<Result<_>>()?;
+        walk = Walk::new(listed, moment.as_of.map(|at| at.0));
+        while !walk.is_done() {
+            further(&mut moment.tx, &name, &mut walk).await?;
+        }
     }
     // Every row is in it, counted or not.
     Ok(Counted::new(walk.rooms(after, limit), None))
+}
+
+async fn further(db: &mut PgConnection, user: &str, walk: &mut Walk) -> Result<()> {
+    let sql = "SELECT room, max(at), min(at), count(*) FROM
+                   (SELECT room, at FROM chatflow_messages WHERE sender = $1 AND at <= $2 ORDER BY at DESC LIMIT $3) latest GROUP BY room";
+    let (until, rows) = walk.stretch();
+    let seen: Result<Vec<(String, i64, i64, i64)>, _> = sqlx::query_as(sql).bind(user).bind(until).bind(rows).fetch_all(db).await;
+    let seen = seen.map_err(failure::error)?.into_iter();
+    walk.saw(seen.map(|(name, last, first, n)| Ok((room(&name)?, last, first, n))).collect::<Result<_>>()?);
+    Ok(())
 }
 
 pub(super) async fn active_users(db: &mut PgConnection, range: Minutes) -> Result<Counted<u64>> {

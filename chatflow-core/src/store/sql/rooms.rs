@@ -1,15 +1,16 @@
 //! A user's rooms, with the last activity in each, without reading all that they ever said.
 //!
-//! A list that the summaries' projection writes names the rooms that anybody was in. The user's messages are walked from the newest back
-//! until one was seen of each room of the page: soon, unless they have not been in one for long. What the list may lack is
-//! what is not counted yet, so the walk goes at least as far back as that.
+//! Most users have not said much: all of it is read at once. For the others, a list that the summaries' projection writes names the rooms
+//! that they were in. Their messages are walked from the newest back until one was seen of each room of the page: soon, unless they have
+//! not been in one for long. What the list may lack is what is not counted yet, so the walk goes at least as far back as that.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::analytics::UserRoom;
 use crate::{RoomId, Timestamp};
 
-/// Rows of the first stretch, for each room that is looked for: of some fifty rooms that come up alike often, most walks find all in it.
+/// Rows of the first stretch, for each room that is looked for. Of rooms that come up alike often all were seen after some 3.6 rows for
+/// each of 20, and 5.2 for each of 100: n times the n-th harmonic number.
 const FOR_EACH: i64 = 8;
 /// Rows of the first stretch at the least.
 const LEAST: i64 = 128;
@@ -34,6 +35,11 @@ pub(in crate::store) struct Walk {
 }
 
 impl Walk {
+    /// Through everything.
+    pub(in crate::store) fn whole() -> Self {
+        Self::new(Vec::new(), Some(i64::MIN))
+    }
+
     /// For `rooms`, the first of the list. From `uncounted` on, the list is not whole.
     pub(in crate::store) fn new(rooms: Vec<RoomId>, uncounted: Option<i64>) -> Self {
         let rows = (rooms.len() as i64 * FOR_EACH).max(LEAST);
@@ -42,9 +48,14 @@ impl Walk {
         Self { missing, uncounted, found: BTreeMap::new(), until: i64::MAX, rows, is_done }
     }
 
-    /// The stretch that comes next: of messages that are no later than this, so many of the latest. `None` at the end.
-    pub(in crate::store) fn next(&self) -> Option<(i64, i64)> {
-        (!self.is_done).then_some((self.until, self.rows))
+    /// Whether all that is wanted was seen.
+    pub(in crate::store) fn is_done(&self) -> bool {
+        self.is_done
+    }
+
+    /// The stretch that comes next: of messages that are no later than this, so many of the latest.
+    pub(in crate::store) fn stretch(&self) -> (i64, i64) {
+        (self.until, self.rows)
     }
 
     /// What was seen in it.
@@ -103,7 +114,8 @@ mod tests {
             let uncounted = said.iter().map(|(_, at)| *at).find(|at| *at >= counted);
             let mut walk = Walk::new(listed.into_iter().take(limit).collect(), uncounted);
             let mut stretches = 0;
-            while let Some((until, rows)) = walk.next() {
+            while !walk.is_done() {
+                let (until, rows) = walk.stretch();
                 walk.saw(stretch(&said, until, rows));
                 stretches += 1;
                 prop_assert!(stretches < 9);
@@ -119,10 +131,10 @@ mod tests {
     fn a_walk_ends_once_each_room_was_seen() {
         let said: Vec<_> = (0..1_000_000i64).map(|n| ((n % 20) as u8, n)).collect();
         let mut walk = Walk::new((0..20).map(room).collect(), Some(999_990));
-        let (until, rows) = walk.next().unwrap();
+        let (until, rows) = walk.stretch();
         assert!(rows < 1_000);
         walk.saw(stretch(&said, until, rows));
-        assert_eq!(walk.next(), None);
+        assert!(walk.is_done());
         assert_eq!(walk.rooms(None, 100).len(), 20);
     }
 }
