@@ -7,8 +7,9 @@ use async_trait::async_trait;
 use super::Lease;
 use crate::{LogId, Result};
 
-/// Who keeps the summaries of a history holds the lease of this log, in which nothing is ever said. No broker has so many.
-pub const SUMMARIES: LogId = LogId(u16::MAX);
+/// Who keeps the summaries of a history holds the lease of this log, in which nothing is ever said. No broker has so many. What is kept has
+/// another log in each version: a program that knows less of it can't take part.
+pub const SUMMARIES: LogId = LogId(u16::MAX - 1);
 
 /// A store that answers some questions from summaries, which are counted after the commits, not by them.
 ///

@@ -160,6 +160,7 @@ async fn tables_of_the_version_before_become_current_with_what_they_hold() {
     let open = async || std::sync::Arc::new(MySqlStore::open(DatabaseConfig::new(database.url())).await.unwrap());
     let age = async || {
         database.run("DROP TABLE chatflow_user_rooms; DELETE FROM chatflow_summaries WHERE level = 4").await;
+        database.run("DELETE FROM chatflow_logs WHERE log = 65535").await;
         database.run("UPDATE chatflow_meta SET value = substring_index(value, ' ', 3) WHERE name = 'rolled'").await;
         database.run("UPDATE chatflow_meta SET value = '6' WHERE name = 'version'").await;
     };

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use chatflow_core::analytics::{Counted, Minutes, Participation, UserRoom};
 use chatflow_core::conformance::store::batch;
 use chatflow_core::store::SUMMARIES;
-use chatflow_core::{LogId, MessageStore, Timestamp};
+use chatflow_core::{ErrorKind, LogId, MessageStore, Timestamp};
 
 const DAY: i64 = 86_400_000;
 
@@ -34,7 +34,13 @@ pub(crate) async fn becomes_current<S: MessageStore>(open: impl AsyncFn() -> Arc
     assert_eq!(store.commit(&lease, &rows, rows[39].position).await.unwrap(), []);
     let before = answers(&*store).await;
     assert_eq!((before.0.value, before.2.value.len()), (7, 1));
-    drop(store);
     age().await;
-    assert_eq!(answers(&*open().await).await, before);
+    // The lease of who counted as that version did.
+    let older = store.claim(LogId(u16::MAX), &"older".into()).await.unwrap();
+    drop(store);
+    let store = open().await;
+    assert_eq!(answers(&*store).await, before);
+    assert_eq!(store.renew(&older).await.unwrap_err().kind(), ErrorKind::Fenced);
+    let error = store.claim(LogId(u16::MAX), &"older".into()).await.unwrap_err();
+    assert!(error.to_string().contains("a newer program"), "{error}");
 }

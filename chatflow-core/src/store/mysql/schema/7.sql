@@ -1,3 +1,8 @@
+-- Nodes with an older program, which would not know of what follows, do not count any more: they find that another does.
+INSERT INTO chatflow_logs (log, generation, holder, expires, through)
+    VALUES (65535, 1, 'nodes with a newer program', 9223372036854775807, REPEAT(CHAR(0), 24))
+    ON DUPLICATE KEY UPDATE generation = generation + 1, holder = VALUES(holder), expires = VALUES(expires);
+
 -- Blocks of ten days (level 4). None is rolled up yet, which is a time before all others.
 UPDATE chatflow_meta SET value = concat(value, ' -1152921504606846976') WHERE name = 'rolled' AND value LIKE '% % %' AND value NOT LIKE '% % % %';
 

@@ -1,3 +1,8 @@
+-- Nodes with an older program, which would not know of what follows, do not count any more: they find that another does.
+INSERT INTO chatflow_logs AS l (log, generation, holder, expires, through)
+    VALUES (65535, 1, 'nodes with a newer program', 'infinity', decode(repeat('00', 24), 'hex'))
+    ON CONFLICT (log) DO UPDATE SET generation = l.generation + 1, holder = excluded.holder, expires = excluded.expires;
+
 -- Blocks of ten days (level 4). None is rolled up yet, which is a time before all others.
 UPDATE chatflow_meta SET value = value || ' -1152921504606846976' WHERE name = 'rolled' AND value LIKE '% % %' AND value NOT LIKE '% % % %';
 
