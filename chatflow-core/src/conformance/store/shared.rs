@@ -181,6 +181,7 @@ pub async fn g9_what_another_node_commits_is_marked_and_found(subject: &Subject)
         marks.into_iter().find(|mark| mark.log == log).map(|mark| (mark.through, mark.since))
     };
     assert_eq!((mark(LOG).await, mark(LogId(9)).await), (None, None));
+    assert!(shared.marks().await.expect("readable").iter().all(|mark| mark.through == Position::ZERO), "nothing was said yet");
     let lease = one.claim(LOG, &ONE).await.expect("free");
     let other = one.claim(LogId(9), &ONE).await.expect("free");
     assert_eq!(mark(LOG).await, Some((Position::ZERO, Position::ZERO)));
