@@ -52,10 +52,9 @@ async fn what_comes_while_two_are_under_way_shares_a_transaction() {
     };
     let (exceptions, ()) = tokio::join!(join_all(commits), release);
     assert!(exceptions.iter().all(Vec::is_empty));
-    let sql = "SELECT count(*), count(DISTINCT xmin::text),
-                   (SELECT count(*) FROM chatflow_logs WHERE through > decode(repeat('00', 24), 'hex')) FROM chatflow_messages";
+    let sql = "SELECT count(*), count(DISTINCT xmin::text), (SELECT count(*) FROM chatflow_logs WHERE through IS NOT NULL) FROM chatflow_messages";
     let counted: (i64, i64, i64) = sqlx::query_as(sql).fetch_one(&mut foreign).await.unwrap();
-    assert_eq!(counted, (48, 3, 16), "rows, transactions: two that went first and one of the rest, logs that have some");
+    assert_eq!(counted, (48, 3, 16), "rows, transactions: two that went first and one of the rest, logs");
     for lease in &leases {
         assert_eq!(store.watermark(lease.log).await.unwrap(), at(3));
         let page = store.page(lease.log, &room(&format!("room{}", lease.log)), &PageQuery::latest(10)).await.unwrap();

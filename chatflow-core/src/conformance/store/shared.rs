@@ -176,14 +176,13 @@ pub async fn g3_an_id_is_one_row_whichever_node_writes_it(subject: &Subject) {
 pub async fn g9_what_another_node_commits_is_marked_and_found(subject: &Subject) {
     let Some((one, two, _)) = nodes(subject) else { return };
     let shared = two.shared().expect("nodes share it");
+    assert_eq!(shared.marks().await.expect("readable"), []);
+    let lease = one.claim(LOG, &ONE).await.expect("free");
+    let other = one.claim(LogId(9), &ONE).await.expect("free");
     let mark = async |log: LogId| {
         let marks = shared.marks().await.expect("readable");
         marks.into_iter().find(|mark| mark.log == log).map(|mark| (mark.through, mark.since))
     };
-    assert_eq!((mark(LOG).await, mark(LogId(9)).await), (None, None));
-    assert!(shared.marks().await.expect("readable").iter().all(|mark| mark.through == Position::ZERO), "nothing was said yet");
-    let lease = one.claim(LOG, &ONE).await.expect("free");
-    let other = one.claim(LogId(9), &ONE).await.expect("free");
     assert_eq!(mark(LOG).await, Some((Position::ZERO, Position::ZERO)));
     let entries = batch("a", 1..=40);
     for part in entries.chunks(8) {

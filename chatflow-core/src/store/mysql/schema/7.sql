@@ -1,6 +1,7 @@
--- Nodes with an older program, which would not know of what follows, do not count any more: they find that another does.
+-- Nodes with an older program, which would not know of what follows, do not count any more: they find that another does. A history
+-- without a name is new, and no other node has it.
 INSERT INTO chatflow_logs (log, generation, holder, expires, through)
-    VALUES (65535, 1, 'nodes with a newer program', 9223372036854775807, REPEAT(CHAR(0), 24))
+    SELECT 65535, 1, 'nodes with a newer program', 9223372036854775807, REPEAT(CHAR(0), 24) FROM chatflow_meta WHERE name = 'identity'
     ON DUPLICATE KEY UPDATE generation = generation + 1, holder = VALUES(holder), expires = VALUES(expires);
 
 -- Blocks of ten days (level 4). None is rolled up yet, which is a time before all others.

@@ -1,6 +1,7 @@
--- Nodes with an older program, which would not know of what follows, do not count any more: they find that another does.
+-- Nodes with an older program, which would not know of what follows, do not count any more: they find that another does. A history
+-- without a name is new, and no other node has it.
 INSERT INTO chatflow_logs AS l (log, generation, holder, expires, through)
-    VALUES (65535, 1, 'nodes with a newer program', 'infinity', decode(repeat('00', 24), 'hex'))
+    SELECT 65535, 1, 'nodes with a newer program', 'infinity'::timestamptz, decode(repeat('00', 24), 'hex') FROM chatflow_meta WHERE name = 'identity'
     ON CONFLICT (log) DO UPDATE SET generation = l.generation + 1, holder = excluded.holder, expires = excluded.expires;
 
 -- Blocks of ten days (level 4). None is rolled up yet, which is a time before all others.
