@@ -3,14 +3,17 @@
 use std::io::IsTerminal;
 use std::panic;
 
-use tracing_subscriber::filter::Targets;
+use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::prelude::*;
 
 use crate::config::{LogFormat, LogSection};
 
+/// Logs each of its errors besides returning it, so that it would be told twice: silent unless `log.level` names it.
+const TOLD_BY_US: &str = "lapin";
+
 /// Starts logging to stderr and has panics logged. Called once.
 pub(crate) fn start(config: &LogSection) {
-    let filter: Targets = config.level.parse().unwrap_or_else(|_| Targets::new().with_default(tracing::Level::INFO));
+    let filter = filter(&config.level);
     let terminal = std::io::stderr().is_terminal();
     let json = match config.format {
         LogFormat::Auto => !terminal,
@@ -31,4 +34,27 @@ pub(crate) fn start(config: &LogSection) {
         let thread = std::thread::current().name().unwrap_or_default().to_owned();
         tracing::error!(place, reason, thread, "panicked");
     }));
+}
+
+fn filter(level: &str) -> Targets {
+    let filter: Targets = level.parse().unwrap_or_else(|_| Targets::new().with_default(tracing::Level::INFO));
+    let named = filter.iter().any(|(target, _)| target.starts_with(TOLD_BY_US));
+    if named { filter } else { filter.with_target(TOLD_BY_US, LevelFilter::OFF) }
+}
+
+#[cfg(test)]
+mod tests {
+    use tracing::Level;
+
+    use super::filter;
+
+    #[test]
+    fn a_library_that_logs_what_it_returns_is_silent_unless_it_is_named() {
+        let would = |level, target| filter(level).would_enable(target, &Level::ERROR);
+        for level in ["info", "debug", "info,chatflow_core=debug", "off"] {
+            assert!(!would(level, "lapin::channel"), "{level}");
+        }
+        assert!(would("info", "chatflow_core::broker") && would("info", "aws_config"));
+        assert!(would("info,lapin=warn", "lapin::channel") && would("off,lapin::channel=error", "lapin::channel"));
+    }
 }

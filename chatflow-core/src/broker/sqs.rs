@@ -227,8 +227,7 @@ impl Broker for SqsBroker {
         if let Err(fault) = topology::attach(shared).await {
             receivers.iter().for_each(JoinHandle::abort);
             *self.troubles.lock() = Some(troubles);
-            let (region, endpoint) = (&shared.config.region, shared.config.endpoint.as_deref().unwrap_or("of AWS"));
-            let text = format!("SNS and SQS in {region}, endpoint {endpoint}, can't be used");
+            let text = format!("SNS and SQS in {} can't be used", shared.clients.place);
             return Err(Error::new(fault.error.kind(), "sqs", text).with_source(fault.error));
         }
         // A queue that was made just now may be said not to exist for a second.

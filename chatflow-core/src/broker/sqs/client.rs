@@ -30,6 +30,8 @@ pub fn http_client() -> SharedHttpClient {
 pub(super) struct Clients {
     pub(super) sns: aws_sdk_sns::Client,
     pub(super) sqs: aws_sdk_sqs::Client,
+    /// Where they are, for errors: the region, and the endpoint if it is not what AWS has there.
+    pub(super) place: String,
 }
 
 impl Clients {
@@ -49,7 +51,10 @@ impl Clients {
             builder = builder.endpoint_url(endpoint);
         }
         let sdk = builder.build();
-        Self { sns: aws_sdk_sns::Client::new(&sdk), sqs: aws_sdk_sqs::Client::new(&sdk) }
+        // The environment may name one as well (`AWS_ENDPOINT_URL`).
+        let endpoint = sdk.endpoint_url().map(|url| format!(" at {url}")).unwrap_or_default();
+        let place = format!("{}{endpoint}", config.region);
+        Self { sns: aws_sdk_sns::Client::new(&sdk), sqs: aws_sdk_sqs::Client::new(&sdk), place }
     }
 }
 
