@@ -357,4 +357,9 @@ async fn what_is_wrong_is_said_in_one_line() {
         assert!(text.contains(says) && text.contains(&endpoint) && !text.contains('\n'), "{text}");
         assert!(!format!("{text}{error:?}{broker:?}").contains(secret), "{text}");
     }
+    // The environment's endpoint (`AWS_ENDPOINT_URL`), which comes with what is shared by all of AWS.
+    let elsewhere = with.into_builder().endpoint_url("http://127.0.0.1:1").build();
+    let broker = SqsBroker::new(SqsBrokerConfig::new("us-east-1"), &elsewhere).expect("a broker");
+    let text = broker.open(&Opening::new("n")).await.expect_err("it does not open").to_string();
+    assert!(text.contains("us-east-1 at http://127.0.0.1:1"), "{text}");
 }
